@@ -1,0 +1,157 @@
+//! The topic catalogue: the one place that says which topics there are and how they are kept.
+
+/// How a topic is cleaned up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Records are deleted when they are older than this, milliseconds.
+    DeleteAfter(i64),
+    /// The last record of each key is kept.
+    Compact,
+}
+
+/// One topic of the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Topic {
+    /// Name, without the prefix of an installation.
+    pub name: &'static str,
+    /// What its keys are made of.
+    pub key: &'static str,
+    /// What its values are.
+    pub value: &'static str,
+    /// Partitions when it is created.
+    pub partitions: i32,
+    /// How it is cleaned up.
+    pub cleanup: Cleanup,
+}
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+
+/// Hits as received. They hold full addresses, hence the short life.
+pub const HITS_RAW: Topic = Topic {
+    name: "hits.raw",
+    key: "site + visitor",
+    value: "RawHit",
+    partitions: 12,
+    cleanup: Cleanup::DeleteAfter(72 * HOUR),
+};
+/// Hits with all that was learned about them.
+pub const HITS_ENRICHED: Topic = Topic {
+    name: "hits.enriched",
+    key: "site + visitor",
+    value: "EnrichedHit",
+    partitions: 12,
+    cleanup: Cleanup::DeleteAfter(7 * DAY),
+};
+/// What could not be read or stored.
+pub const HITS_DEAD: Topic = Topic {
+    name: "hits.dead",
+    key: "as the source",
+    value: "DeadLetter",
+    partitions: 3,
+    cleanup: Cleanup::DeleteAfter(30 * DAY),
+};
+/// What partners know.
+pub const PARTNERS: Topic = Topic {
+    name: "partners",
+    key: "match kind + match value",
+    value: "PartnerRecord (null = removed)",
+    partitions: 3,
+    cleanup: Cleanup::Compact,
+};
+/// What people asked of us about the data on them.
+pub const PRIVACY: Topic = Topic {
+    name: "privacy",
+    key: "site + subject",
+    value: "PrivacyDirective",
+    partitions: 3,
+    cleanup: Cleanup::Compact,
+};
+/// The keys of the daily visitor hashes: the first record of a day is that day's key, in every collector. Deleted soon
+/// after the day, so that nobody can be recognised later.
+pub const VISITOR_KEYS: Topic = Topic {
+    name: "visitor.keys",
+    key: "day",
+    value: "32 random bytes",
+    partitions: 1,
+    cleanup: Cleanup::DeleteAfter(48 * HOUR),
+};
+
+/// Every topic.
+pub const CATALOGUE: &[Topic] = &[HITS_RAW, HITS_ENRICHED, HITS_DEAD, PARTNERS, PRIVACY, VISITOR_KEYS];
+
+impl Topic {
+    /// Name in an installation whose topics start with `prefix`.
+    #[must_use]
+    pub fn full_name(&self, prefix: &str) -> String {
+        format!("{prefix}{}", self.name)
+    }
+
+    /// Kafka's topic settings, as it names them.
+    #[must_use]
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        match self.cleanup {
+            Cleanup::Compact => vec![("cleanup.policy", "compact".to_owned())],
+            Cleanup::DeleteAfter(milliseconds) => vec![
+                ("cleanup.policy", "delete".to_owned()),
+                ("retention.ms", milliseconds.to_string()),
+                // Only closed segments are deleted, so a segment must not live much longer than its records may.
+                ("segment.ms", (milliseconds / 12).min(DAY).to_string()),
+            ],
+        }
+    }
+
+    /// What contradicts the catalogue in the settings that a topic really has, if anything: another clean-up policy,
+    /// or a retention that is longer than promised to the people whose hits it holds. A shorter one is the operator's
+    /// to choose.
+    #[must_use]
+    pub fn contradiction(&self, partitions: usize, setting: impl Fn(&str) -> Option<String>) -> Option<String> {
+        let (policy, longest) = match self.cleanup {
+            Cleanup::Compact => ("compact", None),
+            Cleanup::DeleteAfter(milliseconds) => ("delete", Some(milliseconds)),
+        };
+        if let Some(actual) = setting("cleanup.policy").filter(|actual| actual != policy) {
+            return Some(format!("cleanup.policy is {actual}, must be {policy}"));
+        }
+        if let (Some(longest), Some(actual)) =
+            (longest, setting("retention.ms").and_then(|text| text.parse::<i64>().ok()))
+            && !(0..=longest).contains(&actual)
+        {
+            return Some(format!("retention.ms is {actual}, must be {longest} or less"));
+        }
+        (self.partitions == 1 && partitions != 1).then(|| format!("it has {partitions} partitions, must have 1"))
+    }
+}
+
+/// Key of a hit's messages: all hits of a visitor go to one partition, in order.
+pub fn visitor_key(site: &str, visitor: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(site.as_bytes());
+    // No site key holds a zero byte.
+    out.push(0);
+    out.extend_from_slice(visitor.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_as_created_contradicts_nothing() {
+        for topic in CATALOGUE {
+            let settings = topic.settings();
+            let find = |name: &str| settings.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+            assert_eq!(topic.contradiction(usize::try_from(topic.partitions).unwrap(), find), None);
+        }
+    }
+
+    #[test]
+    fn contradictions_are_named() {
+        let with =
+            |name: &'static str, value: &'static str| move |asked: &str| (asked == name).then(|| value.to_owned());
+        assert!(HITS_RAW.contradiction(12, with("retention.ms", "-1")).unwrap().contains("retention.ms is -1"));
+        assert!(HITS_RAW.contradiction(12, with("retention.ms", "259200001")).is_some());
+        assert_eq!(HITS_RAW.contradiction(12, with("retention.ms", "1000")), None);
+        assert!(HITS_RAW.contradiction(12, with("cleanup.policy", "compact")).unwrap().contains("must be delete"));
+        assert!(VISITOR_KEYS.contradiction(2, |_| None).unwrap().contains("2 partitions"));
+    }
+}
