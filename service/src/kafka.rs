@@ -1,0 +1,168 @@
+//! Kafka: client settings, and topics as the catalogue says.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use schemas::registry::Registry;
+use schemas::topics::Topic;
+
+use crate::options::{KafkaOptions, TopicSetup};
+
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why topics can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The brokers do not answer, or refuse.
+    #[error("cannot set up topics at {brokers}: {cause}; are the brokers up, and is --kafka-brokers right?")]
+    Brokers {
+        /// Where it was tried.
+        brokers: String,
+        /// What the client says.
+        cause: KafkaError,
+    },
+    /// A topic can't be created.
+    #[error("cannot create topic {topic}: {cause}; create it by hand and use --topic-setup check")]
+    Create {
+        /// Which.
+        topic: String,
+        /// What the broker says.
+        cause: RDKafkaErrorCode,
+    },
+    /// A topic is missing.
+    #[error("topic {0} does not exist; create it, or use --topic-setup create")]
+    Missing(String),
+    /// A topic is kept otherwise than the catalogue says.
+    #[error("topic {topic} contradicts the catalogue: {contradiction}; alter the topic")]
+    Contradiction {
+        /// Which.
+        topic: String,
+        /// What is wrong.
+        contradiction: String,
+    },
+}
+
+impl KafkaOptions {
+    /// Settings of every client of a service: `defaults` of its own, which the operator's properties override.
+    #[must_use]
+    pub fn client(&self, service: &str, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.kafka_brokers).set("client.id", service);
+        config.set_log_level(RDKafkaLogLevel::Warning);
+        for (key, value) in defaults {
+            config.set(*key, *value);
+        }
+        for (key, value) in &self.kafka_property {
+            config.set(key, value);
+        }
+        config
+    }
+
+    /// Full name of a topic in this installation.
+    #[must_use]
+    pub fn topic(&self, topic: &Topic) -> String {
+        topic.full_name(&self.topic_prefix)
+    }
+
+    /// The schema registry, where one is configured.
+    #[must_use]
+    pub fn registry(&self) -> Option<Registry> {
+        self.schema_registry.as_deref().map(Registry::new)
+    }
+
+    /// Creates the topics that are missing and holds all against the catalogue, as `--topic-setup` says.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer, or a topic is missing or contradicts the catalogue.
+    pub async fn set_up_topics(&self, service: &str, topics: &[Topic]) -> Result<(), TopicError> {
+        if self.topic_setup == TopicSetup::Skip {
+            return Ok(());
+        }
+        let brokers = |cause| TopicError::Brokers { brokers: self.kafka_brokers.clone(), cause };
+        let mut config = self.client(service, &[]);
+        // Properties that only producers or consumers know would be warned of here.
+        config.set_log_level(RDKafkaLogLevel::Error);
+        let admin: AdminClient<DefaultClientContext> = config.create().map_err(brokers)?;
+        if self.topic_setup == TopicSetup::Create {
+            self.create_missing(&admin, topics).await?;
+        }
+        for topic in topics {
+            self.check(&admin, topic).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_missing(
+        &self,
+        admin: &AdminClient<DefaultClientContext>,
+        topics: &[Topic],
+    ) -> Result<(), TopicError> {
+        let named: Vec<_> =
+            topics.iter().map(|topic| (self.topic(topic), topic.settings(), topic.partitions)).collect();
+        let wanted: Vec<_> = named
+            .iter()
+            .map(|(name, settings, partitions)| {
+                let new = NewTopic::new(name, *partitions, TopicReplication::Fixed(self.topic_replication));
+                settings.iter().fold(new, |new, (key, value)| new.set(key, value))
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT)).request_timeout(Some(ADMIN_TIMEOUT));
+        let results = admin
+            .create_topics(&wanted, &options)
+            .await
+            .map_err(|cause| TopicError::Brokers { brokers: self.kafka_brokers.clone(), cause })?;
+        for result in results {
+            match result {
+                Ok(topic) => tracing::info!(topic, "created topic"),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, cause)) => return Err(TopicError::Create { topic, cause }),
+            }
+        }
+        Ok(())
+    }
+
+    /// A topic that was just created is not known to all brokers at once: there, none is not yet an answer.
+    async fn count_partitions(
+        &self,
+        admin: &AdminClient<DefaultClientContext>,
+        name: &str,
+    ) -> Result<usize, KafkaError> {
+        let deadline = Instant::now() + ADMIN_TIMEOUT;
+        loop {
+            let metadata = admin.inner().fetch_metadata(Some(name), ADMIN_TIMEOUT)?;
+            let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+            if partitions > 0 || self.topic_setup != TopicSetup::Create || Instant::now() >= deadline {
+                return Ok(partitions);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn check(&self, admin: &AdminClient<DefaultClientContext>, topic: &Topic) -> Result<(), TopicError> {
+        let name = self.topic(topic);
+        let brokers = |cause| TopicError::Brokers { brokers: self.kafka_brokers.clone(), cause };
+        let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
+        let described = admin.describe_configs(&[ResourceSpecifier::Topic(&name)], &options).await.map_err(brokers)?;
+        let settings: ConfigResource = match described.into_iter().next() {
+            Some(Ok(settings)) => settings,
+            Some(Err(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)) | None => {
+                return Err(TopicError::Missing(name));
+            }
+            Some(Err(code)) => return Err(brokers(KafkaError::AdminOp(code))),
+        };
+        let partitions = self.count_partitions(admin, &name).await.map_err(brokers)?;
+        if partitions == 0 {
+            // The settings of a topic that does not exist are described without an error, as none.
+            return Err(TopicError::Missing(name));
+        }
+        let setting = |key: &str| settings.get(key).and_then(|entry| entry.value.clone());
+        match topic.contradiction(partitions, setting) {
+            Some(contradiction) => Err(TopicError::Contradiction { topic: name, contradiction }),
+            None => Ok(()),
+        }
+    }
+}
