@@ -1,0 +1,279 @@
+//! Who asks: the client's address and its headers.
+//!
+//! The address is the socket's. A forwarding header counts only when the socket belongs to a trusted proxy, and is
+//! read from right to left: each trusted proxy vouches for the hop before it, and the first hop that is no trusted
+//! proxy is the client. What stands further left was sent by the client and means nothing.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use hyper::HeaderMap;
+use hyper::header::{COOKIE, HeaderName, ORIGIN, REFERER, USER_AGENT};
+use ipnet::IpNet;
+use schemas::Map;
+
+use crate::options::ForwardingHeader;
+
+/// The proxies that are trusted, and how they tell the client's address.
+#[derive(Debug, Clone)]
+pub struct Forwarding<'o> {
+    /// Their networks.
+    pub trusted: &'o [IpNet],
+    /// The header they write.
+    pub header: ForwardingHeader,
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub struct Client<'a> {
+    /// The client's address.
+    pub ip: IpAddr,
+    /// True where the client came by https.
+    pub secure: bool,
+    headers: &'a HeaderMap,
+}
+
+const DNT: HeaderName = HeaderName::from_static("dnt");
+const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const CLIENT_HINTS: &str = "sec-ch-ua";
+/// A client hint longer than this is not one.
+const LONGEST_HINT: usize = 512;
+
+impl<'a> Client<'a> {
+    /// Reads the client from its socket and headers.
+    #[must_use]
+    pub fn new(peer: IpAddr, headers: &'a HeaderMap, forwarding: &Forwarding<'_>) -> Self {
+        let peer = peer.to_canonical();
+        if !forwarding.trusts(peer) {
+            return Self { ip: peer, secure: false, headers };
+        }
+        let (hops, scheme) = match forwarding.header {
+            ForwardingHeader::XForwardedFor => {
+                (listed(headers, &X_FORWARDED_FOR), listed(headers, &X_FORWARDED_PROTO).pop())
+            }
+            ForwardingHeader::Forwarded => forwarded(headers),
+        };
+        let mut ip = peer;
+        for hop in hops.iter().rev() {
+            // A proxy may hide the hop before it ("unknown", "_token"); the last address known is the best there is.
+            let Some(address) = address(hop) else { break };
+            ip = address;
+            if !forwarding.trusts(ip) {
+                break;
+            }
+        }
+        Self { ip, secure: scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")), headers }
+    }
+
+    fn text(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
+        self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
+    }
+
+    /// The User-Agent header, empty where there is none.
+    #[must_use]
+    pub fn user_agent(&self) -> Cow<'a, str> {
+        self.text(&USER_AGENT).unwrap_or_default()
+    }
+
+    /// The Referer header, empty where there is none.
+    #[must_use]
+    pub fn referer(&self) -> Cow<'a, str> {
+        self.text(&REFERER).unwrap_or_default()
+    }
+
+    /// The Origin header.
+    #[must_use]
+    pub fn origin(&self) -> Option<Cow<'a, str>> {
+        self.text(&ORIGIN)
+    }
+
+    /// The first language of the Accept-Language header, empty where there is none.
+    #[must_use]
+    pub fn language(&self) -> Cow<'a, str> {
+        let all = self.headers.get(hyper::header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let first = all.and_then(|all| all.split([',', ';']).next()).unwrap_or_default().trim();
+        if first == "*" { Cow::Borrowed("") } else { Cow::Borrowed(first) }
+    }
+
+    /// The host that was asked, without port.
+    #[must_use]
+    pub fn host(&self) -> &'a str {
+        let host = self.headers.get(hyper::header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host,
+        }
+    }
+
+    /// True where an application rather than a person asks.
+    #[must_use]
+    pub fn wants_json(&self) -> bool {
+        let accept = self.headers.get(hyper::header::ACCEPT).and_then(|value| value.to_str().ok());
+        accept.is_some_and(|accept| accept.contains("application/json"))
+    }
+
+    /// True under the Global Privacy Control signal (W3C draft, `Sec-GPC: 1`).
+    #[must_use]
+    pub fn global_privacy_control(&self) -> bool {
+        self.headers.get(SEC_GPC).is_some_and(|value| value.as_bytes() == b"1")
+    }
+
+    /// True under Do Not Track (`DNT: 1`).
+    #[must_use]
+    pub fn do_not_track(&self) -> bool {
+        self.headers.get(DNT).is_some_and(|value| value.as_bytes() == b"1")
+    }
+
+    /// The value of a cookie.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<&'a str> {
+        let headers = self.headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+        let mut pairs = headers.flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+
+    /// The client hints about the user agent, by header name.
+    #[must_use]
+    pub fn hints(&self) -> Map<'a> {
+        let hint = |(name, value): (&'a HeaderName, &'a hyper::header::HeaderValue)| {
+            let named = name.as_str().starts_with(CLIENT_HINTS) && value.len() <= LONGEST_HINT;
+            named.then(|| Some((name.as_str().into(), value.to_str().ok()?.into()))).flatten()
+        };
+        let mut hints: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
+        for (name, value) in self.headers.iter().filter_map(hint) {
+            // A header that is sent twice counts once: keys of a map are unique.
+            if !hints.iter().any(|(known, _)| *known == name) {
+                hints.push((name, value));
+            }
+        }
+        Map(hints)
+    }
+}
+
+impl Forwarding<'_> {
+    /// True for a trusted proxy.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The comma-separated items of all headers of a name, left to right.
+fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).collect()
+}
+
+/// The hops of the Forwarded header (RFC 7239), left to right, and the scheme that the last one tells.
+fn forwarded(headers: &HeaderMap) -> (Vec<&str>, Option<&str>) {
+    fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+        let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let value = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next();
+        value.map(|value| value.trim_matches('"'))
+    }
+    let elements = listed(headers, &hyper::header::FORWARDED);
+    let hops = elements.iter().map(|element| parameter(element, "for").unwrap_or_default()).collect();
+    (hops, elements.last().and_then(|element| parameter(element, "proto")))
+}
+
+/// An address with or without port, IPv6 with or without brackets.
+fn address(hop: &str) -> Option<IpAddr> {
+    if let Ok(address) = hop.parse::<IpAddr>() {
+        return Some(address.to_canonical());
+    }
+    if let Some(rest) = hop.strip_prefix('[') {
+        return rest.split(']').next()?.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    }
+    let (host, port) = hop.rsplit_once(':')?;
+    if port.parse::<u16>().is_err() { None } else { host.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn seen(peer: &str, header: ForwardingHeader, pairs: &[(&'static str, &str)]) -> (String, bool) {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
+        let headers = headers(pairs);
+        let client = Client::new(peer.parse().unwrap(), &headers, &Forwarding { trusted: &trusted, header });
+        (client.ip.to_string(), client.secure)
+    }
+
+    #[test]
+    fn headers_of_a_stranger_mean_nothing() {
+        let sent = [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")];
+        assert_eq!(seen("198.51.100.7", ForwardingHeader::XForwardedFor, &sent), ("198.51.100.7".to_owned(), false));
+    }
+
+    #[test]
+    fn hops_are_read_from_the_right_until_one_is_no_proxy() {
+        for (value, expected) in [
+            ("203.0.113.9", "203.0.113.9"),
+            ("1.1.1.1, 203.0.113.9", "203.0.113.9"),
+            ("1.1.1.1, 203.0.113.9, 10.3.3.3", "203.0.113.9"),
+            ("203.0.113.9:4711", "203.0.113.9"),
+            ("[2001:db8::5]:4711", "2001:db8::5"),
+            ("::ffff:203.0.113.9", "203.0.113.9"),
+            ("10.9.9.9", "10.9.9.9"),
+            ("1.1.1.1, unknown, 10.3.3.3", "10.3.3.3"),
+            ("nonsense", "10.0.0.1"),
+            ("", "10.0.0.1"),
+        ] {
+            let (ip, _) = seen("10.0.0.1", ForwardingHeader::XForwardedFor, &[("x-forwarded-for", value)]);
+            assert_eq!(ip, expected, "for {value:?}");
+        }
+        let two_headers = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "203.0.113.9")];
+        assert_eq!(seen("10.0.0.1", ForwardingHeader::XForwardedFor, &two_headers).0, "203.0.113.9");
+    }
+
+    #[test]
+    fn only_the_configured_header_counts() {
+        let sent = [("x-forwarded-for", "203.0.113.9"), ("forwarded", "for=1.1.1.1;proto=https")];
+        assert_eq!(seen("10.0.0.1", ForwardingHeader::XForwardedFor, &sent), ("203.0.113.9".to_owned(), false));
+        assert_eq!(seen("10.0.0.1", ForwardingHeader::Forwarded, &sent), ("1.1.1.1".to_owned(), true));
+    }
+
+    /// The examples of RFC 7239, section 4.
+    #[test]
+    fn forwarded_is_read_as_its_rfc_says() {
+        for (value, expected) in [
+            ("For=\"[2001:db8:cafe::17]:4711\"", "2001:db8:cafe::17"),
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
+            ("for=192.0.2.43, for=198.51.100.17", "198.51.100.17"),
+            ("for=\"_gazonk\"", "10.0.0.1"),
+            ("for=198.51.100.17, by=10.0.0.2", "10.0.0.1"),
+        ] {
+            assert_eq!(seen("10.0.0.1", ForwardingHeader::Forwarded, &[("forwarded", value)]).0, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn cookies_languages_hosts_and_hints_are_found() {
+        let headers = headers(&[
+            ("cookie", "a=1; hitmeter_visitor=abc"),
+            ("cookie", "b=2"),
+            ("accept-language", "de-CH,de;q=0.9"),
+            ("host", "[::1]:8080"),
+            ("sec-ch-ua-platform", "\"Linux\""),
+            ("sec-ch-ua-platform", "\"twice\""),
+        ]);
+        let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
+        let client = Client::new("127.0.0.1".parse().unwrap(), &headers, &forwarding);
+        assert_eq!(
+            (client.cookie("hitmeter_visitor"), client.cookie("b"), client.cookie("c")),
+            (Some("abc"), Some("2"), None)
+        );
+        assert_eq!((client.language().as_ref(), client.host()), ("de-CH", "[::1]"));
+        assert_eq!(client.hints(), Map(vec![("sec-ch-ua-platform".into(), "\"Linux\"".into())]));
+    }
+}

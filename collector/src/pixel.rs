@@ -1,0 +1,82 @@
+//! Hits as a picture: whatever comes of them, the page gets its pixel.
+
+use hyper::header::HeaderValue;
+use schemas::Protocol;
+
+use crate::api;
+use crate::assemble::{self, Context};
+use crate::client::Client;
+use crate::fields::Fields;
+use crate::identity::Newcomer;
+use crate::outcome::Outcome;
+use crate::policy;
+use crate::publisher::Messages;
+use crate::routes::Collector;
+
+/// A transparent GIF of one pixel (GIF89a), the smallest that all browsers take: 43 bytes.
+pub const GIF: &[u8; 43] =
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff\x21\xf9\x04\x01\x00\x00\x00\x00\
+    \x2c\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02\x44\x01\x00\x3b";
+
+/// A pixel's hit, ready to be published.
+#[derive(Debug)]
+pub struct Prepared {
+    /// To be published; nothing for a hit that is dropped.
+    pub messages: Messages,
+    /// What becomes of the hit if that goes well.
+    pub outcome: Outcome,
+    /// Cookies to be set.
+    pub cookies: Vec<HeaderValue>,
+}
+
+impl Prepared {
+    fn dropped(outcome: Outcome) -> Self {
+        Self { messages: Messages::default(), outcome, cookies: Vec::new() }
+    }
+}
+
+/// Reads the hit of a query string.
+#[must_use]
+pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepared {
+    let sites = collector.sites.current();
+    let (fields, unknown) = match Fields::from_query(query) {
+        Ok(read) => read,
+        Err(error) => {
+            let raw_site = query.split('&').find_map(|pair| pair.strip_prefix("site=")).unwrap_or_default();
+            return match sites.get(raw_site) {
+                Some(_) => unreadable(collector, raw_site, query, &error.to_string()),
+                None => Prepared::dropped(Outcome::DroppedUnknownSite),
+            };
+        }
+    };
+    collector.metrics.unknown_parameters.inc_by(unknown as u64);
+    let site_key = fields.site.0.clone();
+    if site_key.is_empty() {
+        return Prepared::dropped(Outcome::DroppedNoSite);
+    }
+    let Some(site) = sites.get(&site_key) else { return Prepared::dropped(Outcome::DroppedUnknownSite) };
+    let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement);
+    let Some(signal) = policy::decide(site, client, measurement).signal() else {
+        return Prepared::dropped(Outcome::DroppedObjection);
+    };
+    let context = Context {
+        site_key: &site_key,
+        site,
+        protocol: Protocol::Pixel,
+        signal,
+        keys: &collector.daily_keys,
+        newcomer: &Newcomer::default(),
+        received_at: assemble::now_milliseconds(),
+    };
+    let assembled = assemble::assemble(fields, client, context);
+    collector.count_invalid(&assembled.invalid);
+    let mut messages = Messages::default();
+    collector.publisher.add_hit(&mut messages, &assembled.hit);
+    Prepared { messages, outcome: Outcome::Accepted, cookies: assembled.identity.cookies(site, client).collect() }
+}
+
+fn unreadable(collector: &Collector, site: &str, query: &str, detail: &str) -> Prepared {
+    let mut messages = Messages::default();
+    collector.publisher.add_dead_letter(&mut messages, &api::dead_letter(site, query.as_bytes(), detail));
+    Prepared { messages, outcome: Outcome::DeadLettered, cookies: Vec::new() }
+}

@@ -1,0 +1,311 @@
+//! The log held against a model, on a disk that fails and forgets.
+//!
+//! The disk keeps for each segment what was written and how much of it is synced. It can be told to fail: an append
+//! then leaves a part of its bytes, a sync leaves them unsynced and may drop them. A crash keeps what is synced and any
+//! part of the rest, possibly with damage in it, and loses segments only that were not made durable.
+//!
+//! The model is a list of obligations: each batch that was acknowledged, in order, until it was advanced over. After
+//! every crash the log must give all obligations, in order; between them only batches that were written and not
+//! acknowledged may stand.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+
+use super::log::{Bounds, Log};
+use super::record::Record;
+use super::storage::{Segment, Storage};
+
+#[derive(Debug, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    synced: usize,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    segments: BTreeMap<u64, Content>,
+    position: Option<String>,
+    /// How the next operations go: one is taken for each.
+    faults: Vec<Fault>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// The operation fails, an append after so many bytes.
+    Fails(usize),
+}
+
+impl Disk {
+    fn next(&mut self) -> Fault {
+        self.faults.pop().unwrap_or(Fault::None)
+    }
+
+    fn fail(&mut self) -> io::Result<()> {
+        match self.next() {
+            Fault::None => Ok(()),
+            Fault::Fails(_) => Err(io::Error::from(io::ErrorKind::StorageFull)),
+        }
+    }
+
+    /// Keeps what is synced, and `kept` bytes of the rest, one of them damaged where there is room for it.
+    fn crash(&mut self, kept: usize, damage: Option<usize>) {
+        for content in self.segments.values_mut() {
+            let unsynced = content.bytes.len() - content.synced;
+            content.bytes.truncate(content.synced + kept.min(unsynced));
+            if let Some(at) = damage.filter(|at| content.synced + at < content.bytes.len()) {
+                content.bytes[content.synced + at] ^= 0x55;
+            }
+            content.synced = content.bytes.len();
+        }
+        self.faults.clear();
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct FaultyStorage(Arc<Mutex<Disk>>);
+
+#[derive(Debug)]
+struct FaultySegment(Arc<Mutex<Disk>>, u64);
+
+impl Storage for FaultyStorage {
+    type Segment = FaultySegment;
+
+    fn list(&self) -> io::Result<Vec<u64>> {
+        Ok(self.0.lock().unwrap().segments.keys().copied().collect())
+    }
+
+    fn create(&self, number: u64) -> io::Result<FaultySegment> {
+        let mut disk = self.0.lock().unwrap();
+        // A failed creation may have made the file all the same.
+        let made = disk.segments.insert(number, Content::default());
+        assert!(made.is_none(), "segment {number} was there already");
+        disk.fail()?;
+        Ok(FaultySegment(Arc::clone(&self.0), number))
+    }
+
+    fn read(&self, number: u64, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let disk = self.0.lock().unwrap();
+        let bytes = &disk.segments[&number].bytes[offset as usize..];
+        Ok(bytes[..bytes.len().min(most)].to_vec())
+    }
+
+    fn remove(&self, number: u64) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        disk.fail()?;
+        disk.segments.remove(&number).map(|_| ()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn set_aside(&self, number: u64) -> io::Result<()> {
+        self.remove(number)
+    }
+
+    fn keep_position(&self, position: &str) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        disk.fail()?;
+        disk.position = Some(position.to_owned());
+        Ok(())
+    }
+
+    fn position(&self) -> Option<String> {
+        self.0.lock().unwrap().position.clone()
+    }
+}
+
+impl Segment for FaultySegment {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        let fault = disk.next();
+        let content = &mut disk.segments.get_mut(&self.1).unwrap().bytes;
+        match fault {
+            Fault::None => content.extend_from_slice(bytes),
+            Fault::Fails(after) => {
+                content.extend_from_slice(&bytes[..after.min(bytes.len())]);
+                return Err(io::Error::from(io::ErrorKind::StorageFull));
+            }
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut disk = self.0.lock().unwrap();
+        let fault = disk.next();
+        let content = disk.segments.get_mut(&self.1).unwrap();
+        if fault != Fault::None {
+            return Err(io::Error::other("lost write"));
+        }
+        content.synced = content.bytes.len();
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Appends a batch of records of these sizes.
+    Append(Vec<usize>),
+    /// Reads so many bytes, and advances over them.
+    Replay(usize),
+    /// The process ends, and another opens the log.
+    Restart,
+    /// The machine ends.
+    Crash { kept: usize, damage: Option<usize> },
+    /// The next operations on the disk go like this.
+    Disk(Vec<Fault>),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let fault = prop_oneof![3 => Just(Fault::None), 1 => (0_usize..200).prop_map(Fault::Fails)];
+    let step = prop_oneof![
+        6 => prop::collection::vec(0_usize..60, 1..5).prop_map(Step::Append),
+        4 => (1_usize..400).prop_map(Step::Replay),
+        1 => Just(Step::Restart),
+        1 => (0_usize..300, prop::option::of(0_usize..100)).prop_map(|(kept, damage)| Step::Crash { kept, damage }),
+        2 => prop::collection::vec(fault, 1..6).prop_map(Step::Disk),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// The log, the disk under it, and what it owes.
+struct Bench {
+    storage: FaultyStorage,
+    log: Log<FaultyStorage>,
+    /// Numbers of acknowledged records that were not advanced over, in order.
+    owed: Vec<u64>,
+    next: u64,
+}
+
+const BOUNDS: Bounds = Bounds { bytes: 4000, segment_bytes: 300 };
+
+fn number(record: &Record<'_>) -> u64 {
+    u64::from_le_bytes(record.key.try_into().unwrap())
+}
+
+impl Bench {
+    fn new() -> Self {
+        let storage = FaultyStorage::default();
+        let log = Log::open(storage.clone(), BOUNDS, |_| ()).unwrap();
+        Self { storage, log, owed: Vec::new(), next: 0 }
+    }
+
+    fn append(&mut self, sizes: &[usize]) {
+        let (mut batch, first) = (Vec::new(), self.next);
+        for size in sizes {
+            let (key, value) = (self.next.to_le_bytes(), vec![7; *size]);
+            Record { spooled_at: 1, dead: false, key: &key, value: &value }.write(&mut batch);
+            self.next += 1;
+        }
+        if self.log.append(&batch).is_ok() {
+            self.owed.extend(first..self.next);
+            assert!(self.log.bytes() <= BOUNDS.bytes, "the log has outgrown its bound");
+        }
+    }
+
+    /// False when there was nothing to replay.
+    fn replay(&mut self, most: usize) -> bool {
+        let mut read = Vec::new();
+        let to = self.log.peek(most, |record| read.push(number(record))).unwrap();
+        let Some(to) = to else {
+            assert!(read.is_empty() && self.owed.is_empty(), "the log says that it is empty and owes {:?}", self.owed);
+            return false;
+        };
+        self.owes_at_front(&read);
+        self.owed.retain(|number| !read.contains(number));
+        // Where the disk fails, segments stay: they are read again after a restart, and then nothing is owed of them.
+        let _ = self.log.advance(to);
+        true
+    }
+
+    /// What was read has what is owed in order and without a gap; others may stand between.
+    fn owes_at_front(&self, read: &[u64]) {
+        let owed_among: Vec<u64> = read.iter().copied().filter(|number| self.owed.contains(number)).collect();
+        assert_eq!(owed_among, self.owed[..owed_among.len()], "read {read:?}");
+    }
+
+    fn open(&mut self) {
+        let mut seen = Vec::new();
+        self.log = Log::open(self.storage.clone(), BOUNDS, |record| seen.push(number(record))).unwrap();
+        let owed_among: Vec<u64> = seen.iter().copied().filter(|number| self.owed.contains(number)).collect();
+        assert_eq!(owed_among, self.owed, "after opening");
+    }
+
+    fn run(&mut self, step: &Step) {
+        match step {
+            Step::Append(sizes) => self.append(sizes),
+            Step::Replay(most) => {
+                self.replay(*most);
+            }
+            Step::Restart => {
+                self.storage.0.lock().unwrap().faults.clear();
+                self.open();
+            }
+            Step::Crash { kept, damage } => {
+                self.storage.0.lock().unwrap().crash(*kept, *damage);
+                self.open();
+            }
+            Step::Disk(faults) => self.storage.0.lock().unwrap().faults.clone_from(faults),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_was_acknowledged_is_given_back_in_order_whatever_the_disk_does(steps in steps()) {
+        let mut bench = Bench::new();
+        for step in &steps {
+            bench.run(step);
+        }
+        bench.storage.0.lock().unwrap().faults.clear();
+        // Each step moves the front on, so this ends.
+        while bench.replay(500) {}
+        prop_assert!(bench.owed.is_empty(), "left: {:?}", bench.owed);
+    }
+}
+
+/// The argument's second sentence, by hand: after a failed sync nothing is added to that segment.
+#[test]
+fn after_a_failed_sync_a_new_segment_is_begun() {
+    let mut bench = Bench::new();
+    bench.append(&[1]);
+    // The append goes well, the sync does not: taken from the end.
+    bench.storage.0.lock().unwrap().faults = vec![Fault::Fails(0), Fault::None];
+    bench.append(&[2]);
+    bench.append(&[3]);
+    assert_eq!(bench.owed, [0, 2]);
+    assert_eq!(bench.storage.list().unwrap(), [0, 1]);
+    bench.storage.0.lock().unwrap().crash(0, None);
+    bench.open();
+}
+
+/// A disk that stays full gathers no files.
+#[test]
+fn attempts_that_fail_leave_nothing_behind() {
+    let mut bench = Bench::new();
+    bench.append(&[1]);
+    for _ in 0..10 {
+        // Taken from the end: the creation fails, the clean-up does not.
+        bench.storage.0.lock().unwrap().faults = vec![Fault::None, Fault::Fails(0)];
+        bench.append(&[2]);
+    }
+    assert_eq!(bench.storage.list().unwrap(), [0]);
+    bench.storage.0.lock().unwrap().faults.clear();
+    bench.append(&[3]);
+    assert_eq!(bench.owed.len(), 2);
+}
+
+/// The bound is of bytes on the disk, and room comes back when segments are replayed.
+#[test]
+fn a_full_log_refuses_and_takes_again_once_replayed() {
+    let mut bench = Bench::new();
+    let mut batch = Vec::new();
+    Record { spooled_at: 1, dead: false, key: &[0; 8], value: &[7; 1000] }.write(&mut batch);
+    let taken = (0..10).take_while(|_| bench.log.append(&batch).is_ok()).count();
+    assert_eq!(taken, 3);
+    let to = bench.log.peek(1, |_| ()).unwrap().unwrap();
+    bench.log.advance(to).unwrap();
+    assert!(bench.log.append(&batch).is_ok());
+}

@@ -1,0 +1,150 @@
+//! Where segments are kept: a folder, or in tests a disk that fails as it is told.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// A place for numbered segments.
+pub trait Storage: Send {
+    /// A segment that is being written.
+    type Segment: Segment;
+
+    /// Numbers of the segments that are there, ascending.
+    ///
+    /// # Errors
+    /// As the disk says.
+    fn list(&self) -> io::Result<Vec<u64>>;
+    /// Makes an empty segment that is there after a crash.
+    ///
+    /// # Errors
+    /// As the disk says.
+    fn create(&self, number: u64) -> io::Result<Self::Segment>;
+    /// Bytes of a segment from an offset on, `most` at the most.
+    ///
+    /// # Errors
+    /// As the disk says.
+    fn read(&self, number: u64, offset: u64, most: usize) -> io::Result<Vec<u8>>;
+    /// Removes a segment.
+    ///
+    /// # Errors
+    /// As the disk says.
+    fn remove(&self, number: u64) -> io::Result<()>;
+    /// Sets a damaged segment aside under another name, for a person to look at.
+    ///
+    /// # Errors
+    /// As the disk says.
+    fn set_aside(&self, number: u64) -> io::Result<()>;
+    /// Keeps how far the first segment was replayed. It may be lost in a crash: then some is replayed twice.
+    ///
+    /// # Errors
+    /// As the disk says.
+    fn keep_position(&self, position: &str) -> io::Result<()>;
+    /// What was kept last, if anything.
+    fn position(&self) -> Option<String>;
+}
+
+/// A segment that is being written.
+pub trait Segment: Send {
+    /// Adds bytes at the end. After an error some of them may be there.
+    ///
+    /// # Errors
+    /// As the disk says.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns once all that was added is on the disk.
+    ///
+    /// # Errors
+    /// As the disk says. What was added may then be on the disk or not, and asking again tells nothing (Linux reports
+    /// a lost write once).
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A folder of the file system.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Held as long as the folder is used: two collectors on one would replay each other's hits.
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens a folder, which is made where there is none.
+    ///
+    /// # Errors
+    /// Where it can't be made or written, or another process uses it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            std::fs::TryLockError::WouldBlock => io::Error::other("another collector uses it"),
+            std::fs::TryLockError::Error(error) => error,
+        })?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.path.join(format!("{number:020}.spool"))
+    }
+
+    /// Makes what was created, renamed or removed in the folder last.
+    fn sync_folder(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+impl Storage for Folder {
+    type Segment = File;
+
+    fn list(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".spool"));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn create(&self, number: u64) -> io::Result<File> {
+        let file = OpenOptions::new().create_new(true).append(true).open(self.file(number))?;
+        self.sync_folder()?;
+        Ok(file)
+    }
+
+    fn read(&self, number: u64, offset: u64, most: usize) -> io::Result<Vec<u8>> {
+        let mut file = File::open(self.file(number))?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(most as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn remove(&self, number: u64) -> io::Result<()> {
+        std::fs::remove_file(self.file(number))
+    }
+
+    fn set_aside(&self, number: u64) -> io::Result<()> {
+        std::fs::rename(self.file(number), self.file(number).with_extension("damaged"))?;
+        self.sync_folder()
+    }
+
+    fn keep_position(&self, position: &str) -> io::Result<()> {
+        let new = self.path.join("position.new");
+        std::fs::write(&new, position)?;
+        std::fs::rename(new, self.path.join("position"))
+    }
+
+    fn position(&self) -> Option<String> {
+        std::fs::read_to_string(self.path.join("position")).ok()
+    }
+}
+
+impl Segment for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

@@ -1,0 +1,48 @@
+// The page's calls: hitmeter("identify" | "event" | "page" | "consent" | "optOut" | "optIn", ...).
+
+import { pickContact } from "./contact.js";
+import { record } from "./hits.js";
+import { collector } from "./install.js";
+import { abandonPage, openPage } from "./page.js";
+import { safely } from "./safely.js";
+import { forgetVisitor } from "./transport.js";
+import { chooseConsent, chooseOptOut, permitted } from "./visitor.js";
+
+const CALLS = {
+  consent(choice, wording) {
+    decide(() => chooseConsent(choice, wording));
+    record("consent");
+  },
+  optOut: () => opt(true, "/opt-out"),
+  optIn: () => opt(false, "/opt-in"),
+  identify(given) {
+    const contact = pickContact(given);
+    if (contact) record("identify", { contact });
+  },
+  event: (name, given) => record(String(name || "event"), { properties: properties(given) }),
+  page: (given) => openPage(properties(given)),
+};
+
+/** Carries out one call; an unknown one is none. */
+export const call = safely(([name, ...given]) => CALLS[name]?.(...given));
+
+/** Carries out a visitor's choice; where it ends the permission for ids, what holds them goes. */
+function decide(choose) {
+  const hadIds = permitted().ids;
+  choose();
+  if (permitted().ids) return;
+  forgetVisitor();
+  // Later hits of this page must not be tied to the earlier ones, which carry an id.
+  if (hadIds) abandonPage();
+}
+
+function opt(out, path) {
+  decide(() => chooseOptOut(out));
+  fetch(collector + path, { method: "POST", mode: "no-cors", credentials: "include", keepalive: true }).catch(() => {});
+}
+
+const SIMPLE = ["string", "number", "boolean"];
+
+/** What of the properties a hit can carry. */
+const properties = (given) =>
+  given && Object.fromEntries(Object.entries(given).filter(([, value]) => SIMPLE.includes(typeof value)));

@@ -1,0 +1,14 @@
+// How the page installed the tag: the attributes of its script element.
+
+// Only set while the script first runs, and not for modules.
+const script = document.currentScript;
+const attribute = (name) => script?.getAttribute("data-" + name);
+
+export const site = attribute("site");
+export const manual = attribute("manual") !== null;
+
+/** Milliseconds of visible time between heartbeats. */
+export const heartbeat = 1000 * Math.max(1, +attribute("heartbeat") || 15);
+
+/** The collector's origin: where the tag itself came from. */
+export const collector = script && new URL(script.src).origin;

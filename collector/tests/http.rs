@@ -1,0 +1,239 @@
+//! What clients see, and what is published of it.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod support;
+
+use schemas::{DeadLetter, Kind, Protocol, Reader, Signal, VisitorIdSource};
+use serde_json::json;
+use support::{Fixture, cookies, header, json};
+
+#[test]
+fn a_pixel_becomes_a_hit_under_the_visitors_key() {
+    let collector = Fixture::start(&[]);
+    let response = collector.get("/p.gif?site=demo&title=Pumps", &[("referer", "https://www.example.com/pumps")]);
+    assert_eq!((response.status().as_u16(), response.body().len()), (200, 43));
+    assert_eq!(
+        (header(&response, "content-type"), header(&response, "cache-control")),
+        (Some("image/gif"), Some("no-store"))
+    );
+    assert_eq!(header(&response, "x-hitmeter-outcome"), Some("accepted"));
+    let set = cookies(&response);
+    assert!(set[0].starts_with("hitmeter_visitor=") && set[0].contains("Max-Age=34128000"), "{set:?}");
+    assert!(set[1].starts_with("hitmeter_session=") && set[1].contains("Max-Age=1800"), "{set:?}");
+
+    let visitor = set[0].split(['=', ';']).nth(1).unwrap().to_owned();
+    let published = collector.hits(|key, hit| {
+        assert_eq!(key, format!("demo\0{visitor}").as_bytes());
+        assert_eq!((hit.kind, hit.protocol, hit.page_title.as_ref()), (Kind::PageView, Protocol::Pixel, "Pumps"));
+        assert_eq!((hit.visitor_id.as_ref(), hit.visitor_id_source), (visitor.as_str(), VisitorIdSource::Cookie));
+        assert_eq!((hit.page_url.as_ref(), hit.ip.as_ref()), ("https://www.example.com/pumps", "127.0.0.1"));
+    });
+    assert_eq!(published, 1);
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn the_session_rolls_on_with_its_cookie() {
+    let collector = Fixture::start(&[]);
+    let first = cookies(&collector.get("/p.gif?site=domain", &[]));
+    let pairs: Vec<&str> = first.iter().map(|cookie| cookie.split(';').next().unwrap()).collect();
+    let second = cookies(&collector.get("/p.gif?site=domain", &[("cookie", &pairs.join("; "))]));
+    assert_eq!(first, second);
+    assert!(second[1].contains("Max-Age=600") && second[1].contains("Domain=example.com"), "{second:?}");
+}
+
+#[test]
+fn a_proxy_that_is_trusted_tells_address_and_scheme() {
+    let collector = Fixture::start(&["--trusted-proxy", "127.0.0.0/8"]);
+    let told = [("x-forwarded-for", "9.9.9.9, 198.51.100.4"), ("x-forwarded-proto", "https")];
+    let response = collector.get("/p.gif?site=demo", &told);
+    assert!(cookies(&response)[0].ends_with("SameSite=None; Secure"), "{:?}", cookies(&response));
+    assert_eq!(collector.hits(|_, hit| assert_eq!(hit.ip, "198.51.100.4")), 1);
+}
+
+#[test]
+fn the_pixel_answers_a_picture_whatever_comes() {
+    let collector = Fixture::start(&[]);
+    for (query, outcome) in [
+        ("", "dropped_no_site"),
+        ("?site=nobody", "dropped_unknown_site"),
+        ("?site=demo&title=%ff", "dead_lettered"),
+        ("?site=nobody&title=%ff", "dropped_unknown_site"),
+    ] {
+        let response = collector.get(&format!("/p.gif{query}"), &[]);
+        assert_eq!((response.status().as_u16(), response.body().len()), (200, 43), "{query}");
+        assert_eq!(header(&response, "x-hitmeter-outcome"), Some(outcome), "{query}");
+        assert!(cookies(&response).is_empty());
+    }
+    let response = collector.get("/p.gif?site=drop", &[("sec-gpc", "1")]);
+    assert_eq!(header(&response, "x-hitmeter-outcome"), Some("dropped_objection"));
+    assert_eq!(collector.hits(|_, _| ()), 0);
+
+    let reader = Reader::new::<DeadLetter>(None).unwrap();
+    let dead = collector.messages("hits.dead", 1);
+    assert_eq!(dead.len(), 1);
+    let body = reader.body(&dead[0].1).unwrap();
+    let letter: DeadLetter = schemas::codec::decode_all(&body).unwrap();
+    assert_eq!((letter.site.as_ref(), letter.original.as_ref()), ("demo", &b"site=demo&title=%ff"[..]));
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn every_shape_of_body_is_read() {
+    let collector = Fixture::start(&[]);
+    for (content_type, body, accepted) in [
+        ("application/json", r#"{"site":"demo","event":"download","target":"https://x.example/a.pdf"}"#, 1),
+        ("text/plain;charset=UTF-8", r#"[{"site":"demo"},{"site":"demo","contact":null}]"#, 2),
+        ("application/x-ndjson", "{\"site\":\"demo\"}\n{\"site\":\"demo\"}\n{\"site\":\"demo\"}\n", 3),
+    ] {
+        let response = collector.post("/v1/hits", &[("content-type", content_type)], body);
+        assert_eq!((response.status().as_u16(), json(&response)), (200, json!({"accepted": accepted, "rejected": []})));
+    }
+    let mut downloads = 0;
+    let mut visitors = std::collections::HashSet::new();
+    let published = collector.hits(|_, hit| {
+        downloads += usize::from(hit.kind == Kind::Download && hit.target_url == "https://x.example/a.pdf");
+        visitors.insert(hit.visitor_id.into_owned());
+    });
+    // One visitor for each request: the hits of one body come from one client.
+    assert_eq!((published, downloads, visitors.len()), (6, 1, 3));
+}
+
+#[test]
+fn what_is_wrong_is_told_by_its_place_and_the_rest_is_taken() {
+    let collector = Fixture::start(&[]);
+    let body = r#"[{"site":"demo"},{"site":"nobody"},{"event":"page"},{"site":["demo"]},7,{"site":"demo"}]"#;
+    let response = collector.post("/v1/hits", &[], body);
+    let answer = json(&response);
+    assert_eq!((response.status().as_u16(), &answer["accepted"]), (200, &json!(2)));
+    let rejected: Vec<_> =
+        answer["rejected"].as_array().unwrap().iter().map(|one| one["index"].as_u64().unwrap()).collect();
+    assert_eq!(rejected, [1, 2, 3, 4]);
+    assert_eq!(collector.hits(|_, _| ()), 2);
+    assert_eq!(collector.messages("hits.dead", 1).len(), 2);
+    collector.assert_outcomes_add_up();
+    let outcomes = collector.outcomes();
+    assert_eq!((outcomes["accepted"], outcomes["dead_lettered"], outcomes["dropped_no_site"]), (2, 2, 1));
+}
+
+#[test]
+fn a_body_of_which_nothing_is_taken_has_a_status_that_says_why() {
+    let collector = Fixture::start(&["--batch-hits", "2", "--body-bytes", "2000"]);
+    for (headers, body, status) in [
+        (&[][..], "not json".to_owned(), 400),
+        (&[], r#"{"site":"nobody"}"#.to_owned(), 404),
+        (&[("origin", "https://evil.example")], r#"{"site":"demo"}"#.to_owned(), 403),
+        (&[], "x".repeat(2001), 413),
+        (&[("content-encoding", "rot13")], "x".to_owned(), 415),
+        (&[("content-encoding", "gzip")], "x".to_owned(), 400),
+    ] {
+        let response = collector.post("/v1/hits", headers, &body);
+        assert_eq!(response.status().as_u16(), status, "{headers:?} {body:.20}: {:?}", json(&response));
+    }
+    let answer = json(&collector.post("/v1/hits", &[], r#"[{"site":"demo"},{"site":"demo"},{"site":"demo"}]"#));
+    assert_eq!((&answer["accepted"], &answer["rejected"][0]["index"]), (&json!(2), &json!(2)));
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn an_objection_is_honoured_before_anything_is_stored() {
+    let collector = Fixture::start(&[]);
+    let body = r#"{"site":"demo","visitor":"me","session":"0190d5a0-0000-7000-8000-000000000001","contact":{"email":"me@x.example"}}"#;
+    for header in [("sec-gpc", "1"), ("dnt", "1"), ("cookie", "hitmeter_opt_out=1")] {
+        let response = collector.post("/v1/hits", &[header], body);
+        assert_eq!((json(&response)["accepted"].as_u64(), cookies(&response).len()), (Some(1), 0));
+    }
+    let mut signals = Vec::new();
+    collector.hits(|_, hit| {
+        assert_eq!((hit.visitor_id_source, hit.session_id, hit.contact), (VisitorIdSource::DailyHash, None, None));
+        assert_eq!(hit.ip, "127.0.0.0");
+        signals.push(hit.signal.as_str());
+    });
+    signals.sort_unstable();
+    assert_eq!(signals, ["do_not_track", "global_privacy_control", "opt_out"]);
+
+    let dropped = json(&collector.post("/v1/hits", &[("dnt", "1")], r#"{"site":"drop"}"#));
+    assert_eq!(dropped, json!({"accepted": 0, "dropped": 1, "rejected": []}));
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn without_the_consent_that_a_site_requires_a_hit_is_anonymous() {
+    let collector = Fixture::start(&[]);
+    assert!(cookies(&collector.get("/p.gif?site=consent", &[])).is_empty());
+    assert_eq!(cookies(&collector.get("/p.gif?site=consent&consent.measurement=1", &[])).len(), 2);
+    let mut signals = Vec::new();
+    collector.hits(|_, hit| signals.push(hit.signal));
+    signals.sort_unstable_by_key(|signal| *signal as u8);
+    assert_eq!(signals, [Signal::None, Signal::NoConsent]);
+}
+
+#[test]
+fn a_cookieless_site_has_the_same_visitor_all_day() {
+    let collector = Fixture::start(&[]);
+    for _ in 0..2 {
+        assert!(cookies(&collector.get("/p.gif?site=hash", &[("user-agent", "one")])).is_empty());
+    }
+    collector.get("/p.gif?site=hash", &[("user-agent", "two")]);
+    let mut visitors = std::collections::HashMap::new();
+    collector.hits(|_, hit| *visitors.entry(hit.visitor_id.into_owned()).or_insert(0) += 1);
+    let mut counts: Vec<_> = visitors.into_values().collect();
+    counts.sort_unstable();
+    assert_eq!(counts, [1, 2]);
+}
+
+#[test]
+fn scripts_of_configured_origins_may_read_the_answer_and_no_others() {
+    let collector = Fixture::start(&[]);
+    let ours = [("origin", "https://www.example.com")];
+    let response = collector.post("/v1/hits", &ours, r#"{"site":"demo"}"#);
+    assert_eq!(header(&response, "access-control-allow-origin"), Some("https://www.example.com"));
+    assert_eq!(header(&response, "access-control-allow-credentials"), Some("true"));
+    let preflight = collector.options("/v1/hits", &ours);
+    assert_eq!(preflight.status().as_u16(), 204);
+    assert!(header(&preflight, "access-control-allow-headers").unwrap().contains("content-type"));
+    let stranger = collector.options("/v1/hits", &[("origin", "https://evil.example")]);
+    assert_eq!((stranger.status().as_u16(), header(&stranger, "access-control-allow-origin")), (204, None));
+}
+
+#[test]
+fn the_tag_is_served_with_the_settings_of_its_site() {
+    let collector = Fixture::start(&[]);
+    let script = collector.get("/t.js", &[]);
+    assert_eq!(script.body(), collector::tag::SCRIPT.as_bytes());
+    let etag = header(&script, "etag").unwrap();
+    assert_eq!(collector.get("/t.js", &[("if-none-match", etag)]).status().as_u16(), 304);
+    let settings = json(&collector.get("/v1/sites/consent", &[]));
+    assert_eq!((&settings["consent"], &settings["session_minutes"]), (&json!("required"), &json!(30)));
+    assert_eq!(collector.get("/v1/sites/nobody", &[]).status().as_u16(), 404);
+}
+
+#[test]
+fn a_person_objects_and_takes_it_back() {
+    let collector = Fixture::start(&[]);
+    let as_json = ("accept", "application/json");
+    let out = collector.post("/opt-out", &[as_json], "");
+    assert_eq!(json(&out), json!({"opted_out": true}));
+    let set = cookies(&out);
+    assert!(set[0].starts_with("hitmeter_opt_out=1;"), "{set:?}");
+    assert!(set[1].starts_with("hitmeter_visitor=; Path=/; Max-Age=0"), "{set:?}");
+    let status = collector.get("/opt-status", &[as_json, ("cookie", "hitmeter_opt_out=1")]);
+    assert_eq!(json(&status), json!({"opted_out": true}));
+    let page = collector.get("/opt-out", &[]);
+    assert!(String::from_utf8_lossy(page.body()).contains("not recorded"), "a page for a person");
+    let back = collector.post("/opt-in", &[as_json], "");
+    assert!(cookies(&back)[0].starts_with("hitmeter_opt_out=; Path=/; Max-Age=0"));
+    let stranger = collector.get("/opt-in", &[("sec-fetch-site", "cross-site")]);
+    assert_eq!((stranger.status().as_u16(), cookies(&stranger).len()), (403, 0));
+}
+
+#[test]
+fn what_is_not_there_says_so() {
+    let collector = Fixture::start(&[]);
+    assert_eq!(collector.get("/nothing", &[]).status().as_u16(), 404);
+    let wrong = collector.get("/v1/hits", &[]);
+    assert_eq!((wrong.status().as_u16(), header(&wrong, "allow")), (405, Some("POST, OPTIONS")));
+    assert_eq!(collector.get("/health", &[]).status().as_u16(), 200);
+    assert_eq!(collector.get("/metrics", &[]).status().as_u16(), 404);
+}

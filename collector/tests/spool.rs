@@ -1,0 +1,136 @@
+//! The spool behind the collector: hits are taken while the broker is away, and given to it in order when it is back.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use support::{Fixture, header};
+
+fn with_spool(folder: &std::path::Path, more: &[&str]) -> Fixture {
+    let spool = ["--spool", folder.to_str().unwrap()];
+    Fixture::start(&[&spool[..], more].concat())
+}
+
+fn outcome(collector: &Fixture, visitor: &str, number: usize) -> (u16, String) {
+    let response = collector.get(&format!("/p.gif?site=demo&visitor={visitor}&p.number={number}"), &[]);
+    (response.status().as_u16(), header(&response, "x-hitmeter-outcome").unwrap().to_owned())
+}
+
+/// Numbers of each visitor's hits, in the order in which they were published, each hit id once.
+fn published(collector: &Fixture) -> HashMap<String, Vec<usize>> {
+    let mut numbers: HashMap<String, Vec<usize>> = HashMap::new();
+    let mut known = std::collections::HashSet::new();
+    collector.hits(|_, hit| {
+        if known.insert(hit.hit_id) {
+            let number = hit.properties.get("number").unwrap().parse().unwrap();
+            numbers.entry(hit.visitor_id.into_owned()).or_default().push(number);
+        }
+    });
+    numbers
+}
+
+#[test]
+fn while_the_broker_is_away_hits_are_spooled_and_afterwards_published_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    // Long enough that a busy machine is not taken for a broker that is away.
+    let collector = with_spool(folder.path(), &["--publish-deadline", "3000"]);
+    assert_eq!(outcome(&collector, "a", 0), (200, "accepted".to_owned()));
+    collector.broker.broker_down(1).unwrap();
+    for number in 1..20 {
+        for visitor in ["a", "b", "c"] {
+            assert_eq!(outcome(&collector, visitor, number), (200, "spooled".to_owned()));
+        }
+    }
+    assert_eq!(collector.get("/ready", &[]).status().as_u16(), 200, "it takes hits, so it is ready");
+    assert!(collector.metrics.spool_bytes.get() > 0);
+
+    collector.broker.broker_up(1).unwrap();
+    let mut number = 20;
+    collector.until("hits go to the broker again", || {
+        number += 1;
+        outcome(&collector, "a", number).1 == "accepted"
+    });
+    collector.until("the spool is published", || collector.metrics.spool_published.get() >= 57);
+    collector.until("nothing of it stays on the disk", || collector.metrics.spool_bytes.get() == 0);
+    let published = published(&collector);
+    assert_eq!(published["b"], (1..20).collect::<Vec<_>>());
+    assert_eq!(published["a"], (0..20).chain(21..=number).collect::<Vec<_>>());
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn what_is_spooled_survives_the_process_and_another_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let mut collector = with_spool(folder.path(), &[]);
+        collector.broker.broker_down(1).unwrap();
+        assert_eq!(outcome(&collector, "a", 1).1, "spooled");
+        assert_eq!(outcome(&collector, "a", 2).1, "spooled");
+        collector.shutdown.cancel();
+        let task = collector.task.take().unwrap();
+        collector.runtime.block_on(task).unwrap();
+    }
+    // Another broker, and a spool that is smaller than what it holds.
+    let collector = with_spool(folder.path(), &["--spool-bytes", "100"]);
+    collector.until("it is published", || collector.metrics.spool_published.get() == 2);
+    assert_eq!(published(&collector)["a"], [1, 2]);
+}
+
+#[test]
+fn a_full_spool_says_so_and_recovers() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = with_spool(folder.path(), &["--spool-bytes", "2000"]);
+    collector.broker.broker_down(1).unwrap();
+    let mut number = 0;
+    collector.until("the spool is full", || {
+        number += 1;
+        outcome(&collector, "a", number) == (503, "failed_spool".to_owned())
+    });
+    let ready = collector.get("/ready", &[]);
+    assert!(String::from_utf8_lossy(ready.body()).contains("spool"), "{:?}", ready.body());
+    collector.broker.broker_up(1).unwrap();
+    collector.until("it is ready again", || collector.get("/ready", &[]).status() == 200);
+    collector.until("it takes hits", || outcome(&collector, "b", 1).0 == 200);
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn a_hit_whose_client_hung_up_is_spooled_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = with_spool(folder.path(), &[]);
+    collector.broker.broker_down(1).unwrap();
+    let mut stream = std::net::TcpStream::connect(collector.address).unwrap();
+    stream.write_all(b"GET /p.gif?site=demo&visitor=a&p.number=1 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    collector.until("the hit is received", || collector.metrics.received.get() == 1);
+    drop(stream);
+    collector.until("it is in the spool", || collector.metrics.spool_bytes.get() > 0);
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn what_is_too_old_is_counted_and_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = with_spool(folder.path(), &["--spool-age", "0"]);
+    collector.broker.broker_down(1).unwrap();
+    assert_eq!(outcome(&collector, "a", 1).1, "spooled");
+    collector.until("it has expired", || collector.metrics.spool_expired.get() == 1);
+}
+
+#[test]
+fn a_folder_is_one_collectors_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = with_spool(folder.path(), &[]);
+    let second = std::panic::catch_unwind(|| with_spool(folder.path(), &[]));
+    assert!(second.is_err());
+}
+
+#[test]
+fn it_starts_while_the_broker_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let nowhere = "127.0.0.1:1";
+    let collector = with_spool(folder.path(), &["--kafka-property", &format!("bootstrap.servers={nowhere}")]);
+    assert_eq!(outcome(&collector, "a", 1), (200, "spooled".to_owned()));
+}
