@@ -1,0 +1,15 @@
+//! What partners know about networks, companies and people: the compacted topic `partners`.
+//!
+//! * [`key`]: what makes a record the same record: its key in the topic.
+//! * [`index`]: all records in memory, found by the five ways in which a hit can match.
+//! * [`topic`]: reading the topic from its beginning, to its end or for ever.
+//! * [`follower`]: keeps the index as the topic is.
+//! * [`file`]: records from CSV and JSON lines.
+//! * [`command`]: `enricher partners import|list|remove`.
+
+pub mod command;
+pub mod file;
+pub mod follower;
+pub mod index;
+pub mod key;
+pub mod topic;
