@@ -1,0 +1,397 @@
+//! Hits of one partition on their way into one block. Pure: no clock, no network, no disk.
+//!
+//! An [`Assembler`] takes one message after the other, appends the hit to the columns of its open batch, and cuts: by
+//! rows, by bytes, by age, and where the next hit belongs to another month, so that a batch becomes one part of one
+//! partition of the table. The original bytes stay with the batch until all is stored, for dead letters and for
+//! finding a row that ClickHouse refuses.
+//!
+//! Ranges that an earlier owner of the partition announced are made again first: such a batch has exactly the range's
+//! messages, and is cut at its end and for no other reason.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use schemas::codec::decode_all;
+use schemas::{DecodeError, EnrichedHit, Reader, WireError};
+
+use crate::hits::{Block, Coordinates, FIXED_ROW_BYTES, HitColumns};
+use crate::intents::Range as Intent;
+use crate::metrics::Metrics;
+use crate::month::Month;
+use crate::native::compression::CompressError;
+use crate::outcome::{Reason, Tally};
+
+/// When a batch is cut.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Hits.
+    pub rows: usize,
+    /// Bytes of the block before compression.
+    pub bytes: usize,
+    /// Age of the first hit in it.
+    pub delay: Duration,
+}
+
+/// No batch is larger than this, whatever is configured: places in a dictionary are counted in 32 bits.
+pub const LARGEST_BATCH: usize = 1 << 30;
+
+/// Why a batch was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// It has as many hits as it may.
+    Rows,
+    /// It has as many bytes as it may.
+    Bytes,
+    /// It is as old as it may be.
+    Delay,
+    /// The next hit belongs to another month.
+    Month,
+    /// Memory is needed.
+    Memory,
+    /// The sink stops, or the partition goes to another one.
+    End,
+    /// A range that was announced earlier ends here.
+    Replay,
+}
+
+impl Cut {
+    /// The names in metrics.
+    pub const NAMES: [&str; 7] = ["rows", "bytes", "delay", "month", "memory", "end", "replay"];
+
+    /// The name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
+/// One message as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// Where it stands in its partition.
+    pub offset: i64,
+    /// Its key.
+    pub key: &'a [u8],
+    /// Its value; none for a tombstone.
+    pub value: Option<&'a [u8]>,
+}
+
+/// A message of a batch: where it stood, and where its value lies among the batch's originals.
+#[derive(Debug, Clone)]
+pub struct Original {
+    /// Offset.
+    pub offset: i64,
+    /// Bytes of the value.
+    pub span: Range<usize>,
+}
+
+/// A message that can't be read.
+#[derive(Debug, Clone)]
+pub struct Unreadable {
+    /// Where its bytes are.
+    pub original: Original,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Why.
+    pub reason: Reason,
+    /// What exactly is wrong.
+    pub detail: String,
+}
+
+/// Messages that follow each other in one partition.
+#[derive(Debug)]
+pub struct Batch {
+    /// The partition.
+    pub partition: i32,
+    /// First offset.
+    pub first: i64,
+    /// Last offset.
+    pub last: i64,
+    /// Values of all messages, one after the other.
+    pub originals: Vec<u8>,
+    /// Messages that are rows, in order.
+    pub rows: Vec<Original>,
+    /// Messages that can't be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Counts what becomes of them.
+    pub tally: Tally,
+    /// The range that this batch makes again, where it does.
+    pub replays: Option<Intent>,
+    columns: HitColumns,
+    month: Option<Month>,
+    opened: Instant,
+}
+
+impl Batch {
+    fn open(partition: i32, first: i64, metrics: &Arc<Metrics>, now: Instant) -> Self {
+        Self {
+            partition,
+            first,
+            last: first,
+            originals: Vec::new(),
+            rows: Vec::new(),
+            unreadable: Vec::new(),
+            tally: Tally::new(Arc::clone(metrics)),
+            replays: None,
+            columns: HitColumns::default(),
+            month: None,
+            opened: now,
+        }
+    }
+
+    /// Named as the range that it makes again, whatever is left of that in the topic.
+    fn replay(partition: i32, range: Intent, metrics: &Arc<Metrics>, now: Instant) -> Self {
+        let (first, last) = (range.first, range.last);
+        Self { last, replays: Some(range), ..Self::open(partition, first, metrics, now) }
+    }
+
+    /// Size of the block before compression, about: a row's text is at most what its message has.
+    #[must_use]
+    pub fn block_bytes(&self) -> usize {
+        self.originals.len() + self.rows.len() * FIXED_ROW_BYTES
+    }
+
+    /// Memory that the batch takes, about, until it is stored: its originals, and the columns while they are built.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        memory_of(self.originals.len(), self.rows.len())
+    }
+
+    /// When its hits were received, Unix milliseconds.
+    #[must_use]
+    pub fn received_at(&self) -> &[i64] {
+        self.columns.received_at()
+    }
+
+    /// The original bytes of a message.
+    #[must_use]
+    pub fn original(&self, message: &Original) -> &[u8] {
+        &self.originals[message.span.clone()]
+    }
+
+    /// Name of a range of offsets of this batch, by which ClickHouse knows it again. `source` is the epoch and the topic;
+    /// what is made again keeps the epoch that it was announced under.
+    #[must_use]
+    pub fn token(&self, source: &str, first: i64, last: i64) -> String {
+        match (&self.replays, source.split_once('/')) {
+            (Some(range), Some((_, topic))) => format!("{}/{topic}/{}/{first}-{last}", range.epoch, self.partition),
+            _ => format!("{source}/{}/{first}-{last}", self.partition),
+        }
+    }
+
+    /// All rows as a block; the columns are given free.
+    ///
+    /// # Errors
+    /// Where the block can't be compressed, which would be a bug.
+    pub fn take_block(&mut self) -> Result<Block, CompressError> {
+        std::mem::take(&mut self.columns).block()
+    }
+
+    /// Some of the rows as a block, read again from their originals.
+    ///
+    /// # Errors
+    /// Where the block can't be compressed. A message that can't be read again, which would be a bug, is left out.
+    pub fn part(&self, rows: Range<usize>, reader: &Reader) -> Result<Block, CompressError> {
+        let mut columns = HitColumns::default();
+        for message in &self.rows[rows] {
+            let coordinates = Coordinates { partition: self.partition, offset: message.offset };
+            match reader.body(self.original(message)) {
+                Ok(body) => match decode_all::<EnrichedHit>(&body) {
+                    Ok(hit) => columns.push(&hit, coordinates),
+                    Err(error) => tracing::error!(%error, ?coordinates, "a message that was read once can't be again"),
+                },
+                Err(error) => tracing::error!(%error, ?coordinates, "a message that was read once can't be again"),
+            }
+        }
+        columns.block()
+    }
+
+    fn keep(&mut self, message: &Message<'_>) -> Original {
+        let start = self.originals.len();
+        self.originals.extend_from_slice(message.value.unwrap_or_default());
+        self.last = self.last.max(message.offset);
+        self.tally.receive();
+        Original { offset: message.offset, span: start..self.originals.len() }
+    }
+}
+
+fn memory_of(original_bytes: usize, rows: usize) -> usize {
+    2 * original_bytes + rows * (FIXED_ROW_BYTES + size_of::<Original>())
+}
+
+/// What a message turned out to be.
+enum Content<'a> {
+    Hit(Box<EnrichedHit<'a>>),
+    Unreadable(Reason, String),
+}
+
+/// Makes batches of the messages of one partition.
+#[derive(Debug)]
+pub struct Assembler {
+    partition: i32,
+    limits: Limits,
+    metrics: Arc<Metrics>,
+    open: Option<Batch>,
+    ready: VecDeque<Batch>,
+    /// Ranges to make again, in order.
+    replays: VecDeque<Intent>,
+}
+
+impl Assembler {
+    /// With nothing in it.
+    #[must_use]
+    pub fn new(partition: i32, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        let limits = Limits { bytes: limits.bytes.min(LARGEST_BATCH), ..limits };
+        Self { partition, limits, metrics, open: None, ready: VecDeque::new(), replays: VecDeque::new() }
+    }
+
+    /// The same, with ranges that are made again before anything else.
+    #[must_use]
+    pub fn replaying(mut self, ranges: Vec<Intent>) -> Self {
+        self.replays = ranges.into();
+        self
+    }
+
+    /// Whether a range that is made again is not complete: it can't be cut, and has to be read on.
+    #[must_use]
+    pub fn is_replaying(&self) -> bool {
+        self.open.as_ref().is_some_and(|batch| batch.replays.is_some())
+    }
+
+    /// Takes the next message. Gives by how much the memory of this partition grew.
+    ///
+    /// # Errors
+    /// Where the message may be readable later (a registry does not answer); it was not taken.
+    pub fn take(&mut self, message: Message<'_>, reader: &Reader, now: Instant) -> Result<usize, WireError> {
+        let Some(value) = message.value.filter(|value| !value.is_empty()) else {
+            let content = Content::Unreadable(Reason::Empty, "the message has no value".to_owned());
+            return Ok(self.append(message, content, now));
+        };
+        let body = match reader.body(value) {
+            Ok(body) => body,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                let content = Content::Unreadable(Reason::from(&error), error.to_string());
+                return Ok(self.append(message, content, now));
+            }
+        };
+        let decoded: Result<EnrichedHit<'_>, DecodeError> = decode_all(&body);
+        let content = match decoded {
+            Ok(hit) => Content::Hit(Box::new(hit)),
+            Err(error) => Content::Unreadable(Reason::from(error), error.to_string()),
+        };
+        Ok(self.append(message, content, now))
+    }
+
+    fn append(&mut self, message: Message<'_>, content: Content<'_>, now: Instant) -> usize {
+        self.end_replays_before(message.offset, now);
+        self.begin_replay_at(message.offset, now);
+        if let Content::Hit(hit) = &content {
+            self.cut_where_the_month_changes(hit.hit.received_at);
+        }
+        let batch = self.open.get_or_insert_with(|| Batch::open(self.partition, message.offset, &self.metrics, now));
+        let before = batch.memory();
+        let original = batch.keep(&message);
+        match content {
+            Content::Hit(hit) => {
+                let coordinates = Coordinates { partition: batch.partition, offset: message.offset };
+                batch.month.get_or_insert_with(|| Month::of(hit.hit.received_at));
+                batch.columns.push(&hit, coordinates);
+                batch.rows.push(original);
+            }
+            Content::Unreadable(reason, detail) => {
+                let key = message.key.to_vec();
+                batch.unreadable.push(Unreadable { original, key, reason, detail });
+            }
+        }
+        let grown = batch.memory() - before;
+        let (messages, bytes) = (batch.rows.len() + batch.unreadable.len(), batch.block_bytes());
+        if let Some(range) = &batch.replays {
+            if range.last == message.offset {
+                self.end_replay();
+            }
+        } else if messages >= self.limits.rows {
+            self.cut(Cut::Rows);
+        } else if bytes >= self.limits.bytes {
+            self.cut(Cut::Bytes);
+        }
+        grown
+    }
+
+    /// Ranges that end before this offset are as complete as they will ever be: their last message is not in the topic.
+    fn end_replays_before(&mut self, offset: i64, now: Instant) {
+        while let Some(range) = self.replays.front().filter(|range| range.last < offset).cloned() {
+            self.metrics.vanished_ranges.inc();
+            let (partition, first, last) = (self.partition, range.first, range.last);
+            tracing::error!(
+                partition,
+                first,
+                last,
+                "these offsets were announced but not acknowledged, and some or all of them are no longer in the topic: \
+                 hits among them are lost unless they were stored before; `sink audit` tells"
+            );
+            if !self.is_replaying() {
+                self.cut(Cut::End);
+                self.open = Some(Batch::replay(self.partition, range, &self.metrics, now));
+            }
+            self.end_replay();
+        }
+    }
+
+    fn begin_replay_at(&mut self, offset: i64, now: Instant) {
+        if !self.is_replaying()
+            && let Some(range) = self.replays.front().filter(|range| range.first <= offset).cloned()
+        {
+            self.cut(Cut::End);
+            self.open = Some(Batch::replay(self.partition, range, &self.metrics, now));
+        }
+    }
+
+    fn end_replay(&mut self) {
+        self.replays.pop_front();
+        self.metrics.replayed_ranges.inc();
+        self.close(Cut::Replay);
+    }
+
+    fn cut_where_the_month_changes(&mut self, received_at: i64) {
+        let month = self.open.as_ref().and_then(|batch| batch.month.as_ref());
+        if month.is_some_and(|month| !month.contains(received_at)) {
+            self.cut(Cut::Month);
+        }
+    }
+
+    /// Closes the open batch, if there is one that may be cut.
+    pub fn cut(&mut self, why: Cut) {
+        if !self.is_replaying() {
+            self.close(why);
+        }
+    }
+
+    fn close(&mut self, why: Cut) {
+        if let Some(batch) = self.open.take() {
+            self.metrics.batches(why).inc();
+            self.ready.push_back(batch);
+        }
+    }
+
+    /// Closes the open batch where it is as old as it may be.
+    pub fn cut_if_old(&mut self, now: Instant) {
+        let is_old = |batch: &Batch| now.saturating_duration_since(batch.opened) >= self.limits.delay;
+        if self.open.as_ref().is_some_and(is_old) {
+            self.cut(Cut::Delay);
+        }
+    }
+
+    /// The next batch that is closed.
+    pub fn next_ready(&mut self) -> Option<Batch> {
+        self.ready.pop_front()
+    }
+
+    /// Whether a batch is closed.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}

@@ -1,0 +1,285 @@
+//! Reads the topic as a member of a consumer group: the thread that polls, and what the group tells it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::statistics::{Partition, Statistics};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
+use rdkafka::{ClientContext, Message as _, TopicPartitionList};
+use service::health::Health;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Message;
+use crate::board::{Assigned, Board};
+use crate::dead_letters::Graveyard;
+use crate::error::SinkError;
+use crate::intents;
+use crate::load::Store;
+use crate::metrics::Metrics;
+use crate::options::RunOptions;
+
+/// The condition of readiness that the group decides.
+pub const KAFKA: &str = "kafka";
+
+/// How long a poll waits for a message; how late at most a batch is cut, and an offset committed.
+const POLL: Duration = Duration::from_millis(10);
+/// How long a rebalance waits for what was read to be stored. The group waits with it.
+const RELEASE: Duration = Duration::from_secs(10);
+/// How long the broker has to tell what is committed, until it is asked again.
+const ASK: Duration = Duration::from_secs(10);
+/// The time in between, where it answers with an error.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Settings of the consumer.
+#[must_use]
+pub fn consumer_settings(options: &RunOptions) -> ClientConfig {
+    let mut config = options.kafka.client(
+        "sink",
+        &[
+            ("group.id", &options.loading.group),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("isolation.level", "read_committed"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("auto.offset.reset", "earliest"),
+            // What librdkafka reads ahead is part of the memory that the sink takes.
+            ("queued.max.messages.kbytes", "32768"),
+            // It waits a second by default when it has read far enough ahead, which leaves the sink idle.
+            ("fetch.queue.backoff.ms", "20"),
+            // A partition that is read again waits for the fetch of the others to return, which takes so long at most.
+            ("fetch.wait.max.ms", "100"),
+            ("statistics.interval.ms", "2000"),
+        ],
+    );
+    if let Some(name) = &options.loading.group_instance_id {
+        config.set("group.instance.id", name);
+    }
+    config
+}
+
+/// What the group tells, and what librdkafka tells of itself.
+pub struct Group<S, G> {
+    board: Mutex<Board<S, G>>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    topic: String,
+    shutdown: CancellationToken,
+}
+
+impl<S: Store, G: Graveyard> Group<S, G> {
+    /// A group that has told nothing yet.
+    #[must_use]
+    pub fn new(
+        board: Board<S, G>,
+        metrics: Arc<Metrics>,
+        health: Health,
+        topic: String,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self { board: Mutex::new(board), metrics, health, topic, shutdown }
+    }
+
+    /// What the last owners of these partitions left. None where that is not known and no longer matters.
+    fn left_by_the_last_owner(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        numbers: &[i32],
+    ) -> Result<Option<Vec<Assigned>>, SinkError> {
+        while !self.shutdown.is_cancelled() && !consumer.assignment_lost() {
+            let mut asked = TopicPartitionList::new();
+            for number in numbers {
+                asked.add_partition(&self.topic, *number);
+            }
+            let told = consumer.committed_offsets(asked, ASK);
+            let told = told.and_then(|told| told.elements().iter().try_for_each(|each| each.error()).map(|()| told));
+            match told {
+                Ok(told) => return told.elements().iter().map(assigned).collect::<Result<_, _>>().map(Some),
+                Err(error) => {
+                    tracing::warn!(%error, "what is committed is not known, asking again");
+                    self.health.unmet(KAFKA, "the group's offsets can't be read");
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Only the polling thread takes it, and never while it polls: the group's calls come from inside of a poll.
+    fn board(&self) -> MutexGuard<'_, Board<S, G>> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+        partitions.elements().iter().map(TopicPartitionListElem::partition).collect()
+    }
+}
+
+fn assigned(told: &TopicPartitionListElem<'_>) -> Result<Assigned, SinkError> {
+    let offset = match told.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    };
+    Ok(Assigned { partition: told.partition(), offset, listed: intents::read(told.metadata())? })
+}
+
+impl<S: Store, G: Graveyard> ClientContext for Group<S, G> {
+    fn stats(&self, statistics: Statistics) {
+        let is_reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
+        let join_state = statistics.cgrp.as_ref().map_or("none", |group| group.join_state.as_str());
+        match (is_reachable, join_state) {
+            (false, _) => self.health.unmet(KAFKA, "no broker is reachable"),
+            (true, "steady") => self.health.met(KAFKA),
+            (true, state) => self.health.unmet(KAFKA, format!("joining the group ({state})")),
+        }
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        let board = self.board();
+        for partition in topic.partitions.values().filter(|partition| board.has(partition.partition)) {
+            if let Some(messages) = lag(partition) {
+                self.metrics.set_lag(partition.partition, messages);
+            }
+        }
+    }
+}
+
+/// Messages of a partition that are not done with. librdkafka tells it once something is committed; before, all that the
+/// partition holds are.
+fn lag(partition: &Partition) -> Option<i64> {
+    let all = || (partition.hi_offset >= 0).then(|| partition.hi_offset - partition.lo_offset.max(0));
+    if partition.consumer_lag >= 0 { Some(partition.consumer_lag) } else { all() }
+}
+
+impl<S: Store, G: Graveyard> ConsumerContext for Group<S, G> {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                let numbers = Self::numbers(partitions);
+                tracing::info!(partitions = ?numbers, "assigned");
+                if numbers.is_empty() {
+                    return;
+                }
+                // Nothing is read before it is known which ranges have to be made again.
+                match self.left_by_the_last_owner(consumer, &numbers) {
+                    Ok(Some(assigned)) => {
+                        self.board().assign(assigned);
+                        self.health.met(KAFKA);
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.board().fail(error),
+                }
+            }
+            Rebalance::Revoke(partitions) => {
+                let numbers = Self::numbers(partitions);
+                let is_lost = consumer.assignment_lost();
+                tracing::info!(partitions = ?numbers, is_lost, "revoked");
+                if is_lost {
+                    self.board().forget(&numbers);
+                } else {
+                    self.board().release(consumer, &numbers, Instant::now() + RELEASE);
+                }
+            }
+            Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
+        }
+    }
+}
+
+/// Reads until told to stop, then drains: all that was read is stored and committed, as far as that can be done within
+/// `drain`. Blocks its thread.
+///
+/// # Errors
+/// Where the group can't be used, or nothing can be stored until somebody changes something.
+pub fn consume<S: Store, G: Graveyard>(
+    config: &ClientConfig,
+    group: Group<S, G>,
+    drain: Duration,
+    shutdown: &CancellationToken,
+) -> Result<(), SinkError> {
+    let topic = group.topic.clone();
+    let consumer: BaseConsumer<Group<S, G>> = config.create_with_context(group)?;
+    consumer.subscribe(&[&topic])?;
+    let polled = poll_until(&consumer, shutdown);
+    let group = consumer.context();
+    group.health.unmet(KAFKA, "shutting down");
+    let mut board = group.board();
+    if polled.is_ok() {
+        board.drain(&consumer, Instant::now() + drain);
+    }
+    let failure = board.take_failure();
+    // Also after a failure: what is on its way is given up, and leaving the group finds nothing to wait for.
+    board.forget_all();
+    drop(board);
+    failure.map_or(polled, Err)
+}
+
+fn poll_until<S: Store, G: Graveyard>(
+    consumer: &BaseConsumer<Group<S, G>>,
+    shutdown: &CancellationToken,
+) -> Result<(), SinkError> {
+    let group = consumer.context();
+    let mut next_tick = Instant::now();
+    while !shutdown.is_cancelled() {
+        let is_due = match consumer.poll(POLL) {
+            Some(Ok(message)) => group.take(&message),
+            Some(Err(error)) => {
+                check(error)?;
+                true
+            }
+            None => true,
+        };
+        let now = Instant::now();
+        if is_due || now >= next_tick {
+            group.tick(consumer, now);
+            next_tick = now + POLL;
+            if group.board().has_failed() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Most errors of a consumer pass by themselves.
+fn check(error: KafkaError) -> Result<(), SinkError> {
+    match error {
+        KafkaError::MessageConsumptionFatal(_)
+        | KafkaError::MessageConsumption(
+            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
+        ) => Err(SinkError::Kafka(error)),
+        other => {
+            tracing::warn!(error = %other, "reading is disturbed");
+            Ok(())
+        }
+    }
+}
+
+impl<S: Store, G: Graveyard> Group<S, G> {
+    fn take(&self, message: &BorrowedMessage<'_>) -> bool {
+        let taken =
+            Message { offset: message.offset(), key: message.key().unwrap_or_default(), value: message.payload() };
+        self.board().take(message.partition(), taken, Instant::now())
+    }
+
+    fn tick(&self, consumer: &BaseConsumer<Self>, now: Instant) {
+        self.board().tick(consumer, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_first_commit_all_that_the_partition_holds_is_left() {
+        let told = |consumer_lag, lo_offset, hi_offset| {
+            lag(&Partition { consumer_lag, lo_offset, hi_offset, ..Partition::default() })
+        };
+        assert_eq!(told(7, 100, 200), Some(7));
+        assert_eq!(told(-1, 100, 200), Some(100));
+        // -1001 stands for what is not known.
+        assert_eq!(told(-1, -1001, 200), Some(200));
+        assert_eq!(told(-1, -1001, -1001), None);
+    }
+}

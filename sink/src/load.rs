@@ -1,0 +1,360 @@
+//! Takes one batch to its end: every message of it is in the table or in `hits.dead` when [`Loader::load`] returns.
+//!
+//! 1. What could not be read is delivered to `hits.dead`.
+//! 2. The rows are inserted as one block. A retry sends the very same bytes under the same token, for as long as it
+//!    takes.
+//! 3. Where ClickHouse refuses a value, halves of the rows are inserted under tokens of their own, and halves of the
+//!    half that is refused, until the rows are found. They go to `hits.dead`, the others are stored.
+//!
+//! An operator's mistake is never taken for a row's: where too many rows in a row are refused and none is stored, it
+//! halts.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use schemas::codec::decode_all;
+use schemas::topics::visitor_key;
+use schemas::{EnrichedHit, Reader};
+use service::health::Health;
+use tokio::sync::Semaphore;
+
+use crate::batch::{Batch, Original, Unreadable};
+use crate::clickhouse::ClickHouse;
+use crate::dead_letters::{Graveyard, Letter};
+use crate::error::{ExitCode, SinkError};
+use crate::fault::Fault;
+use crate::hits::Block;
+use crate::metrics::Metrics;
+use crate::outcome::{Outcome, Reason};
+use crate::pace::{Backoff, Pace};
+
+/// The condition of readiness that inserts decide.
+pub const CLICKHOUSE: &str = "clickhouse";
+
+/// So many refused rows without one that is stored are not the rows' fault.
+const REFUSALS_IN_A_ROW: usize = 100;
+/// Dead letters on their way at the same time: each may be as large as a message may.
+const LETTERS_AT_ONCE: usize = 32;
+
+/// Where rows go.
+pub trait Store: Send + Sync + 'static {
+    /// Stores a block, or knows by its token that it has it.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    fn insert(&self, token: &str, frames: Bytes) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+impl Store for ClickHouse {
+    async fn insert(&self, token: &str, frames: Bytes) -> Result<(), Fault> {
+        Self::insert(self, token, frames).await
+    }
+}
+
+/// What loading needs besides a store and a graveyard.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// What all deduplication tokens begin with: the epoch and the topic.
+    pub token_prefix: String,
+    /// Reads messages again where rows have to be told apart.
+    pub reader: Arc<Reader>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Tells whether ClickHouse takes what it is sent.
+    pub health: Health,
+    /// Inserts at the same time.
+    pub concurrent_inserts: usize,
+}
+
+/// Takes batches to their end.
+pub struct Loader<S, G> {
+    store: S,
+    graveyard: G,
+    setting: Setting,
+    pace: Pace,
+    slots: Semaphore,
+    /// Inserts that failed and were not yet repeated with success.
+    failing: AtomicUsize,
+    refusals: AtomicUsize,
+}
+
+/// A value in a row is refused, with this code.
+#[derive(Debug, Clone, Copy)]
+struct Refusal(u32);
+
+/// Marks an insert as failing until it is dropped.
+struct Failing<'a>(&'a AtomicUsize);
+
+impl<'a> Failing<'a> {
+    fn mark(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Failing<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl<S: Store, G: Graveyard> Loader<S, G> {
+    /// A loader.
+    #[must_use]
+    pub fn new(store: S, graveyard: G, setting: Setting) -> Self {
+        let slots = Semaphore::new(setting.concurrent_inserts);
+        Self {
+            store,
+            graveyard,
+            setting,
+            pace: Pace::default(),
+            slots,
+            failing: AtomicUsize::new(0),
+            refusals: AtomicUsize::new(0),
+        }
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub fn setting(&self) -> &Setting {
+        &self.setting
+    }
+
+    /// Whether an insert failed and was not yet repeated with success.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed) > 0
+    }
+
+    /// Takes a batch to its end, however long that takes.
+    ///
+    /// # Errors
+    /// Where nothing can be stored until somebody changes something.
+    pub async fn load(&self, mut batch: Batch) -> Result<(), SinkError> {
+        self.bury_unreadable(&mut batch).await;
+        if batch.rows.is_empty() {
+            return Ok(());
+        }
+        let received_at = batch.received_at().to_vec();
+        let (batch, block) = in_background(move || {
+            let block = batch.take_block();
+            (batch, block)
+        })
+        .await?;
+        let block = block.map_err(unforeseen)?;
+        self.observe(&block);
+        let token = batch.token(&self.setting.token_prefix, batch.first, batch.last);
+        match self.insert(&token, block.frames.into()).await? {
+            Ok(()) => {
+                self.settle_inserted(batch, &received_at);
+                Ok(())
+            }
+            Err(refusal) => self.load_in_parts(batch, &received_at, refusal).await,
+        }
+    }
+
+    fn observe(&self, block: &Block) {
+        let metrics = &self.setting.metrics;
+        metrics.batch_rows.observe(block.rows as f64);
+        metrics.batch_bytes.observe(block.uncompressed_bytes as f64);
+        metrics.batch_compressed_bytes.observe(block.frames.len() as f64);
+    }
+
+    fn settle_inserted(&self, mut batch: Batch, received_at: &[i64]) {
+        batch.tally.settle(Outcome::Inserted, batch.rows.len());
+        self.observe_ages(received_at);
+    }
+
+    fn observe_ages(&self, received_at: &[i64]) {
+        let now = now_milliseconds();
+        for received_at in received_at {
+            self.setting.metrics.hit_age.observe(now.saturating_sub(*received_at).max(0) as f64 / 1000.0);
+        }
+    }
+
+    /// Inserts a block and repeats it until ClickHouse has it or refuses it for a value in it.
+    async fn insert(&self, token: &str, frames: Bytes) -> Result<Result<(), Refusal>, SinkError> {
+        let started = Instant::now();
+        let mut backoff = Backoff::default();
+        let mut failing = None;
+        loop {
+            self.pace.wait().await;
+            let fault = match self.attempt(token, frames.clone()).await {
+                Ok(()) => break,
+                Err(fault) => fault,
+            };
+            self.setting.metrics.faults(fault.class()).inc();
+            match fault {
+                Fault::RejectRow(code, _) => return Ok(Err(Refusal(code))),
+                Fault::Halt(code, message) => return Err(SinkError::Halt { code, message }),
+                Fault::SlowDown(said) => {
+                    self.pace.slow_down();
+                    self.report(token, &said);
+                }
+                // The store knows which replica is next.
+                Fault::RetrySame(said) | Fault::OtherReplica(said) => {
+                    self.report(token, &said);
+                    failing.get_or_insert_with(|| Failing::mark(&self.failing));
+                    tokio::time::sleep(backoff.next_wait()).await;
+                }
+            }
+            failing.get_or_insert_with(|| Failing::mark(&self.failing));
+        }
+        drop(failing);
+        self.pace.speed_up();
+        self.refusals.store(0, Ordering::Relaxed);
+        self.setting.health.met(CLICKHOUSE);
+        self.setting.metrics.insert_duration.observe(started.elapsed().as_secs_f64());
+        Ok(Ok(()))
+    }
+
+    async fn attempt(&self, token: &str, frames: Bytes) -> Result<(), Fault> {
+        // The semaphore is never closed.
+        let _slot = self.slots.acquire().await;
+        self.store.insert(token, frames).await
+    }
+
+    fn report(&self, token: &str, said: &str) {
+        tracing::warn!(token, said, "insert failed, will be repeated");
+        self.setting.health.unmet(CLICKHOUSE, said);
+    }
+
+    /// A value is refused: finds the rows that hold one.
+    async fn load_in_parts(&self, batch: Batch, received_at: &[i64], refusal: Refusal) -> Result<(), SinkError> {
+        let batch = Arc::new(batch);
+        let (mut refused, mut stored) = (Vec::new(), 0);
+        let mut open = vec![(0..batch.rows.len(), refusal)];
+        while let Some((range, refusal)) = open.pop() {
+            if range.len() == 1 {
+                self.count_refusal(refusal)?;
+                refused.push((range.start, refusal));
+                continue;
+            }
+            let middle = range.start + range.len() / 2;
+            for half in [middle..range.end, range.start..middle] {
+                match self.insert_part(&batch, half.clone()).await? {
+                    Ok(()) => {
+                        stored += half.len();
+                        self.observe_ages(&received_at[half]);
+                    }
+                    Err(refusal) => open.push((half, refusal)),
+                }
+            }
+        }
+        let Ok(mut batch) = Arc::try_unwrap(batch) else { return Err(SinkError::Ended("an encoder")) };
+        batch.tally.settle(Outcome::Inserted, stored);
+        self.bury_refused(&mut batch, &refused).await;
+        Ok(())
+    }
+
+    async fn insert_part(&self, batch: &Arc<Batch>, rows: Range<usize>) -> Result<Result<(), Refusal>, SinkError> {
+        let (first, last) = (batch.rows[rows.start].offset, batch.rows[rows.end - 1].offset);
+        let token = batch.token(&self.setting.token_prefix, first, last);
+        let (encoded, reader) = (Arc::clone(batch), Arc::clone(&self.setting.reader));
+        let block = in_background(move || encoded.part(rows, &reader)).await?.map_err(unforeseen)?;
+        self.observe(&block);
+        self.insert(&token, block.frames.into()).await
+    }
+
+    fn count_refusal(&self, refusal: Refusal) -> Result<(), SinkError> {
+        if self.refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS_IN_A_ROW {
+            return Ok(());
+        }
+        // What ClickHouse said may quote the row, so that only the code is told.
+        let message = format!(
+            "more than {REFUSALS_IN_A_ROW} hits were refused with code {} and none was stored, so the table is at fault \
+             rather than the hits; check its constraints and the views that hang off it",
+            refusal.0
+        );
+        Err(SinkError::Halt { code: ExitCode::Unfit, message })
+    }
+
+    async fn bury_unreadable(&self, batch: &mut Batch) {
+        let unreadable = std::mem::take(&mut batch.unreadable);
+        let letter = |message: &Unreadable| Letter {
+            key: message.key.clone(),
+            reason: message.reason,
+            detail: message.detail.clone(),
+            site: String::new(),
+            original: batch.original(&message.original),
+            partition: batch.partition,
+            offset: message.original.offset,
+        };
+        self.bury_all(unreadable.iter().map(letter).collect()).await;
+        unreadable.iter().for_each(|message| batch.tally.settle(Outcome::Dead(message.reason), 1));
+    }
+
+    async fn bury_refused(&self, batch: &mut Batch, refused: &[(usize, Refusal)]) {
+        let letter = |(row, refusal): &(usize, Refusal)| {
+            let message = &batch.rows[*row];
+            let (site, key) = self.site_and_key(batch, message);
+            Letter {
+                key,
+                reason: Reason::Refused,
+                // No more than the code, as ClickHouse's text may quote the row.
+                detail: format!("ClickHouse refuses the row with code {}", refusal.0),
+                site,
+                original: batch.original(message),
+                partition: batch.partition,
+                offset: message.offset,
+            }
+        };
+        self.bury_all(refused.iter().map(letter).collect()).await;
+        batch.tally.settle(Outcome::Dead(Reason::Refused), refused.len());
+    }
+
+    async fn bury_all(&self, letters: Vec<Letter<'_>>) {
+        if let Some(Letter { partition, offset, reason, detail, .. }) = letters.first() {
+            let (count, reason) = (letters.len(), reason.as_str());
+            tracing::warn!(count, partition, offset, reason, detail, "dead letters, of which this is the first");
+        }
+        let mut deliveries = FuturesUnordered::new();
+        for letter in letters {
+            if deliveries.len() >= LETTERS_AT_ONCE {
+                deliveries.next().await;
+            }
+            deliveries.push(self.bury(letter));
+        }
+        while deliveries.next().await.is_some() {}
+    }
+
+    fn site_and_key(&self, batch: &Batch, message: &Original) -> (String, Vec<u8>) {
+        let mut key = Vec::new();
+        let Ok(body) = self.setting.reader.body(batch.original(message)) else { return (String::new(), key) };
+        let Ok(hit) = decode_all::<EnrichedHit<'_>>(&body) else { return (String::new(), key) };
+        visitor_key(&hit.hit.site, &hit.hit.visitor_id, &mut key);
+        (hit.hit.site.into_owned(), key)
+    }
+
+    async fn bury(&self, letter: Letter<'_>) {
+        let (partition, offset, reason) = (letter.partition, letter.offset, letter.reason.as_str());
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.graveyard.bury(&letter).await {
+            self.setting.metrics.dead_letter_retries.inc();
+            tracing::warn!(%error, partition, offset, "a dead letter could not be delivered, will be repeated");
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        tracing::debug!(partition, offset, reason, "dead letter");
+    }
+}
+
+fn now_milliseconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn unforeseen(error: crate::native::compression::CompressError) -> SinkError {
+    tracing::error!(%error, "this is a bug");
+    SinkError::Ended("the compressor")
+}
+
+/// Encoding a block takes milliseconds, which would hold up everything else on the thread.
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, SinkError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| SinkError::Ended("an encoder"))
+}

@@ -1,0 +1,236 @@
+//! Each offset lands in the table once, whatever is killed, paused or reassigned, and wherever.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::proxy::{Proxy, Trap};
+use crate::support::{PATIENCE, Place, message, page_view, until};
+
+/// Rows, and different places in the topic among them: the same number where nothing is there twice.
+const COUNTS: &str = "SELECT count(), uniqExact(kafka_partition, kafka_offset) FROM {database}.hits";
+
+fn hits(first: u128, count: u128) -> Vec<Vec<u8>> {
+    (first..first + count).map(|number| message(&page_view(number, "v", number as i64, "/"))).collect()
+}
+
+/// The program, as a process that can be killed. It is killed when the test ends, too.
+struct Program(Child);
+
+impl Program {
+    fn start(place: &Place, clickhouse_url: &str, more: &[&str]) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_sink"))
+            .args(["run", "--batch-delay=0.1", "--longest-recovery=60", "--group", &place.prefix])
+            .args(more)
+            .env("SINK_CLICKHOUSE_URL", clickhouse_url)
+            .env("SINK_CLICKHOUSE_DATABASE", &place.database)
+            .env("SINK_KAFKA_BROKERS", place.stack.kafka_brokers())
+            .env("SINK_TOPIC_PREFIX", &place.prefix)
+            .env("SINK_METRICS_LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A sink is killed while its inserts are where `trap` has them. The next one cuts by other limits.
+async fn killed_while(name: &'static str, trap: Trap) {
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, name).await;
+    place.create_topics().await;
+    let proxy = Proxy::start(stack.clickhouse_url());
+    proxy.set(trap);
+    (0..2).for_each(|partition| place.produce(partition, &hits(1_000 * partition as u128, 250)));
+    let one = ["--group-instance-id=one", "--batch-rows=100", "--concurrent-inserts=2"];
+    let mut program = Program::start(&place, &proxy.url(), &one);
+    until("inserts are on their way", || proxy.caught() >= 2).await;
+    program.kill();
+    let left: Vec<_> = (0..2).flat_map(|partition| place.listed(partition)).collect();
+    assert!(left.len() >= 2, "{left:?}");
+    let stored = place.query(COUNTS);
+    if trap != Trap::Unanswered {
+        assert_eq!(stored, "0\t0", "none was stored before it was killed");
+        // What is late arrives in the middle of what the next one does, or after it.
+        proxy.set(Trap::Open);
+    } else {
+        assert_ne!(stored, "0\t0", "some were stored before it was killed");
+    }
+    // It goes on after what was left, and that is more by now.
+    place.produce(0, &hits(5_000, 50));
+    let next = place.start(&["--group-instance-id=one", "--batch-rows=70"]);
+    let expected = "550\t550";
+    until("all rows are there", || place.query(COUNTS) == expected).await;
+    let metrics = next.stop().await.metrics;
+    assert_eq!(metrics.replayed_ranges.get(), left.len() as u64);
+    assert_eq!(metrics.vanished_ranges.get(), 0);
+    proxy.set(Trap::Open);
+    assert_eq!(place.query(COUNTS), expected);
+    let report = place.audit(&[]).await;
+    assert!(report.is_clean(), "{report}");
+    assert!((0..2).all(|partition| place.listed(partition).is_empty()));
+    assert_eq!((place.committed(0), place.committed(1)), (Some(300), Some(250)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_the_list_and_the_insert() {
+    killed_while("killed_between_the_list_and_the_insert", Trap::Lost).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_the_insert() {
+    killed_while("killed_in_the_middle_of_the_insert", Trap::Cut).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_between_the_insert_and_its_acknowledgement() {
+    killed_while("killed_between_the_insert_and_its_acknowledgement", Trap::Unanswered).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_its_inserts_arrive_later() {
+    killed_while("killed_and_its_inserts_arrive_later", Trap::Late).await;
+}
+
+/// The same crash, and somebody takes the lists away: what is protected against is really there.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_list_the_same_crash_doubles() {
+    let Some(stack) = local::stack_or_skip("without_the_list_the_same_crash_doubles") else { return };
+    let place = Place::migrated(stack, "unlisted").await;
+    place.create_topics().await;
+    let proxy = Proxy::start(stack.clickhouse_url());
+    proxy.set(Trap::Unanswered);
+    place.produce(0, &hits(0, 100));
+    let session = "--kafka-property=session.timeout.ms=6000";
+    let mut program = Program::start(&place, &proxy.url(), &[session, "--batch-rows=100"]);
+    until("it is stored", || place.query(COUNTS) == "100\t100" && proxy.caught() > 0).await;
+    program.kill();
+    // Refused until the group has noticed that its member is gone.
+    until("the list is taken away", || place.try_commit(0, 0, "").is_ok()).await;
+    let next = place.start(&["--batch-rows=70"]);
+    until("it is stored again", || place.query(COUNTS) == "200\t100").await;
+    next.stop().await;
+    assert_eq!(place.audit(&[]).await.doubled(), 100);
+}
+
+/// Paused with inserts on their way until its partitions are another's, a sink wakes up, and its inserts arrive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_was_paused_over_a_rebalance_doubles_nothing() {
+    let name = "a_sink_that_was_paused_over_a_rebalance_doubles_nothing";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "zombie").await;
+    place.create_topics().await;
+    let proxy = Proxy::start(stack.clickhouse_url());
+    // Kafka takes no shorter one.
+    let session = "--kafka-property=session.timeout.ms=6000";
+    let zombie = Program::start(&place, &proxy.url(), &[session, "--batch-rows=100"]);
+    place.produce(0, &hits(0, 150));
+    until("the first are there", || place.query(COUNTS) == "150\t150").await;
+    proxy.set(Trap::Late);
+    (0..12).for_each(|partition| place.produce(partition, &hits(1_000 * (partition as u128 + 1), 150)));
+    until("inserts are on their way", || proxy.caught() >= 2).await;
+    zombie.signal("-STOP");
+    let next = place.start(&[session, "--batch-rows=70"]);
+    until("all rows are there", || place.query(COUNTS) == "1950\t1950").await;
+    assert!(next.instruments.metrics.replayed_ranges.get() > 0);
+    zombie.signal("-CONT");
+    proxy.set(Trap::Open);
+    (0..12).for_each(|partition| place.produce(partition, &hits(100_000 * (partition as u128 + 1), 150)));
+    until("they share the partitions", || next.instruments.metrics.assigned_partitions.get() == 6).await;
+    until("all rows are there", || place.query(COUNTS) == "3750\t3750").await;
+    next.stop().await;
+    assert_eq!(place.query(COUNTS), "3750\t3750");
+    let report = place.audit(&[]).await;
+    assert!(report.is_clean(), "{report}");
+}
+
+/// Sinks come, go and are killed while hits come.
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_that_come_and_go_under_load_double_nothing() {
+    let name = "sinks_that_come_and_go_under_load_double_nothing";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "load").await;
+    place.create_topics().await;
+    let url = stack.clickhouse_url();
+    let produce = |round: u128| {
+        for partition in 0..12_u128 {
+            place.produce(partition as i32, &hits(round * 10_000 + partition * 100, 100));
+        }
+    };
+    let rows = |rounds: u32| format!("{0}\t{0}", rounds * 1_200);
+    let session = "--kafka-property=session.timeout.ms=6000";
+    let first = place.start(&[session, "--batch-rows=30"]);
+    let mut second = Program::start(&place, url, &[session, "--batch-rows=40"]);
+    produce(0);
+    until("the first round is there", || place.query(COUNTS) == rows(1)).await;
+    (1..4).for_each(produce);
+    second.kill();
+    let third = place.start(&[session, "--batch-rows=50"]);
+    (4..7).for_each(produce);
+    first.stop().await;
+    let mut fourth = Program::start(&place, url, &[session, "--batch-rows=60"]);
+    (7..10).for_each(produce);
+    until("the fourth has a share", || third.instruments.metrics.assigned_partitions.get() < 12).await;
+    (10..12).for_each(produce);
+    fourth.kill();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while place.query(COUNTS) != rows(12) {
+        assert!(std::time::Instant::now() < deadline, "{} instead of {}", place.query(COUNTS), rows(12));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    third.stop().await;
+    assert_eq!(place.query(COUNTS), rows(12));
+    let report = place.audit(&[]).await;
+    assert!(report.is_clean(), "{report}");
+}
+
+/// Where the topic goes on before the committed offset, ClickHouse would take new hits for old ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_anew_is_not_loaded_under_old_tokens() {
+    let name = "a_topic_that_was_made_anew_is_not_loaded_under_old_tokens";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "anew").await;
+    place.create_topics().await;
+    place.commit(0, 500, "");
+    place.produce(0, &hits(0, 10));
+    let error = place.start(&[]).end().await;
+    assert!(error.to_string().contains("--epoch"), "{error}");
+    assert_eq!(error.exit_code(), sink::error::ExitCode::Kafka);
+    place.commit(0, 0, "hitmeter/7 something");
+    let error = place.start(&[]).end().await;
+    assert!(error.to_string().contains("hitmeter/7"), "{error}");
+    assert_eq!(place.query(COUNTS), "0\t0");
+}
+
+/// A listed range of which the topic has no message any more is told, counted, and not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_that_vanished_is_told_and_not_waited_for() {
+    let name = "a_range_that_vanished_is_told_and_not_waited_for";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "vanished").await;
+    place.create_topics().await;
+    place.produce(0, &hits(0, 100));
+    place.delete_before(0, 50).await;
+    place.commit(0, 20, "hitmeter/1 epoch=0 20-29 30-59 60-69");
+    let sink = place.start(&[]);
+    until("the rest is there", || place.query(COUNTS) == "50\t50").await;
+    let metrics = sink.stop().await.metrics;
+    assert_eq!((metrics.replayed_ranges.get(), metrics.vanished_ranges.get()), (3, 1));
+    assert_eq!(place.committed(0), Some(100));
+}

@@ -1,0 +1,159 @@
+//! What a fault of a real ClickHouse does, class by class.
+
+use std::time::Instant;
+
+use sink::error::ExitCode;
+use sink::metrics::Metrics;
+use sink::outcome::Outcome;
+use sink::run::{Instruments, run};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{PATIENCE, Place, Running, message, page_view, until};
+
+const COUNT: &str = "SELECT count() FROM {database}.hits";
+
+fn hits(first: u128, count: u128) -> Vec<Vec<u8>> {
+    (first..first + count).map(|number| message(&page_view(number, "v", number as i64, "/"))).collect()
+}
+
+fn dead(metrics: &Metrics) -> u64 {
+    let is_dead = |outcome: &Outcome| matches!(outcome, Outcome::Dead(_));
+    Outcome::all().into_iter().filter(is_dead).map(|outcome| metrics.outcome(outcome).get()).sum()
+}
+
+/// Two servers whose tables know nothing of each other, so that it shows which of them has a row.
+struct Pair {
+    _directory: tempfile::TempDir,
+    second: Option<local::ClickHouse>,
+    places: [Place; 2],
+}
+
+impl Pair {
+    async fn start(name: &str) -> Option<Self> {
+        let stack = local::stack_or_skip(name)?;
+        let directory = tempfile::tempdir().unwrap();
+        let ports = [local::free_port().unwrap(), local::free_port().unwrap()];
+        let second = local::ClickHouse::start(directory.path(), ports[0], ports[1]).unwrap();
+        let first = Place::migrated(stack, name).await;
+        let other = Place {
+            prefix: first.prefix.clone(),
+            database: first.database.clone(),
+            ..Place::elsewhere(stack, name, &second.url())
+        };
+        other.migrator().apply().await.unwrap();
+        other.query("ALTER TABLE {database}.hits REMOVE TTL");
+        first.create_topics().await;
+        Some(Self { _directory: directory, second: Some(second), places: [first, other] })
+    }
+
+    fn sink(&self) -> Running {
+        self.places[0].start(&["--clickhouse-url", &self.places[1].clickhouse_url])
+    }
+
+    fn counts(&self) -> [u64; 2] {
+        [0, 1].map(|place| self.places[place].query(COUNT).parse().unwrap())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_replica_does_not_take_another_does() {
+    let Some(mut pair) = Pair::start("what_one_replica_does_not_take_another_does").await else { return };
+    let sink = pair.sink();
+    let metrics = sink.instruments.metrics.clone();
+    let mut sent: u128 = 0;
+    let mut send = |count: u128| {
+        pair.places[0].produce((sent % 12) as i32, &hits(sent, count));
+        sent += count;
+        sent as u64
+    };
+    for _ in 0..4 {
+        let all = send(25);
+        until("they arrive", || pair.counts().iter().sum::<u64>() == all).await;
+    }
+    assert!(pair.counts().iter().all(|count| *count > 0), "they take turns: {:?}", pair.counts());
+
+    // One can't write, and says so with the code of a replica without its Keeper.
+    pair.places[0].query("ALTER TABLE {database}.hits MODIFY SETTING table_readonly = 1");
+    let before = pair.counts();
+    for _ in 0..3 {
+        let all = send(25);
+        until("they arrive at the other", || pair.counts().iter().sum::<u64>() == all).await;
+    }
+    assert_eq!(pair.counts(), [before[0], before[1] + 75]);
+    assert!(metrics.faults("other_replica").get() >= 1);
+
+    // It is tried again after a while.
+    pair.places[0].query("ALTER TABLE {database}.hits MODIFY SETTING table_readonly = 0");
+    let deadline = Instant::now() + PATIENCE;
+    while pair.counts()[0] == before[0] {
+        assert!(Instant::now() < deadline, "it is not tried again: {:?}", pair.counts());
+        let all = send(1);
+        until("they arrive", || pair.counts().iter().sum::<u64>() == all).await;
+    }
+
+    // The other is killed.
+    let before = pair.counts();
+    if let Some(mut second) = pair.second.take() {
+        second.process().kill();
+    }
+    let (mut last, mut expected) = (0, before[0]);
+    for _ in 0..3 {
+        last = send(25);
+        expected += 25;
+        until("they arrive at the first", || pair.places[0].query(COUNT) == expected.to_string()).await;
+    }
+    until("it is ready", || sink.instruments.health.obstacles().is_empty()).await;
+    let metrics = sink.stop().await.metrics;
+    assert_eq!((metrics.outcome(Outcome::Inserted).get(), metrics.received.get(), dead(&metrics)), (last, last, 0));
+}
+
+/// At the start, too: the first of the list is an address where nobody listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_address_in_the_list_costs_nothing() {
+    let Some(stack) = local::stack_or_skip("a_dead_address_in_the_list_costs_nothing") else { return };
+    let place = Place::migrated(stack, "dead_address").await;
+    place.create_topics().await;
+    let mut options = place.options(&[]);
+    options.clickhouse.clickhouse_url.insert(0, "http://127.0.0.1:1".to_owned());
+    let (instruments, shutdown) = (Instruments::new().unwrap(), CancellationToken::new());
+    let task = tokio::spawn(run(options, instruments.clone(), shutdown.clone()));
+    let sink = Running { instruments, shutdown, task };
+    for round in 0..5 {
+        place.produce(round as i32, &hits(round * 100, 100));
+        until("they arrive", || place.query(COUNT) == ((round + 1) * 100).to_string()).await;
+    }
+    let metrics = sink.stop().await.metrics;
+    assert_eq!((metrics.outcome(Outcome::Inserted).get(), dead(&metrics)), (500, 0));
+    // The check at the start has met it already; inserts meet it again only when its rest is over, and then ask first.
+    assert!(metrics.faults("other_replica").get() <= 1, "{}", metrics.faults("other_replica").get());
+}
+
+/// Mistakes of operators that show while it runs: it ends, says what to do, and gives up no hit.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_has_to_put_right_halts_it() {
+    let Some(stack) = local::stack_or_skip("what_an_operator_has_to_put_right_halts_it") else { return };
+    let cases = [
+        ("no_column", Some("ALTER TABLE {database}.hits DROP COLUMN bot_name"), "", ExitCode::Unfit, "sink migrate"),
+        ("no_database", Some("DROP DATABASE {database}"), "", ExitCode::Unfit, "--clickhouse-database"),
+        // May read, and so starts, but not insert.
+        ("may_not", None, "--clickhouse-user=analyst", ExitCode::Refused, "--clickhouse-user"),
+    ];
+    for (name, mistake, option, code, advice) in cases {
+        let place = Place::migrated(stack, name).await;
+        place.create_topics().await;
+        let options: &[&str] = if option.is_empty() { &[] } else { &[option] };
+        let sink = place.start(options);
+        let instruments = sink.instruments.clone();
+        if let Some(mistake) = mistake {
+            place.produce(0, &hits(0, 10));
+            until("the first are there", || place.query(COUNT) == "10").await;
+            place.query(mistake);
+        }
+        place.produce(0, &hits(10, 10));
+        let error = sink.end().await;
+        assert_eq!(error.exit_code(), code, "{name}: {error}");
+        assert!(error.to_string().contains(advice), "{name}: {error}");
+        let metrics = &instruments.metrics;
+        assert_eq!((metrics.outcome(Outcome::Returned).get(), dead(metrics)), (10, 0), "{name}");
+    }
+}

@@ -1,0 +1,92 @@
+//! The program itself: what it prints, and how it exits.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{PATIENCE, Place, message, page_view, until};
+
+fn start(place: &Place, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_sink"))
+        .args(arguments)
+        .env("SINK_CLICKHOUSE_URL", &place.clickhouse_url)
+        .env("SINK_CLICKHOUSE_DATABASE", &place.database)
+        .env("SINK_KAFKA_BROKERS", place.stack.kafka_brokers())
+        .env("SINK_TOPIC_PREFIX", &place.prefix)
+        .env("SINK_METRICS_LISTEN", "127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Runs it to its end, which must come in time.
+fn sink(place: &Place, arguments: &[&str]) -> Output {
+    let mut child = start(place, arguments);
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it still runs: {:?}", child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn migrate_shows_applies_and_shows_again() {
+    let Some(stack) = local::stack_or_skip("migrate_shows_applies_and_shows_again") else { return };
+    let place = Place::new(stack, "program");
+    assert!(printed(&sink(&place, &["migrate", "--status"])).contains("0001_hits pending"));
+    let statements = printed(&sink(&place, &["migrate", "--dry-run", "--cluster=all"]));
+    assert!(statements.contains(&format!("CREATE TABLE IF NOT EXISTS {}.hits ON CLUSTER all\n", place.database)));
+    assert!(statements.contains("ENGINE = ReplicatedMergeTree\n") && !statements.contains("{engine}"), "{statements}");
+    assert_eq!(place.query("SELECT count() FROM system.databases WHERE name = '{database}'"), "0");
+    assert!(printed(&sink(&place, &["migrate"])).contains("0001_hits applied"));
+    assert!(printed(&sink(&place, &["migrate"])).contains("nothing to do"));
+    assert!(printed(&sink(&place, &["migrate", "--status"])).contains("0001_hits applied 20"));
+}
+
+#[test]
+fn the_exit_code_tells_what_kind_of_change_is_needed() {
+    let Some(stack) = local::stack_or_skip("the_exit_code_tells_what_kind_of_change_is_needed") else { return };
+    let place = Place::new(stack, "exit_codes");
+    let code = |arguments: &[&str]| sink(&place, arguments).status.code();
+    assert_eq!(code(&["run", "--batch-rows=0"]), Some(2));
+    assert_eq!(code(&["run", "--clickhouse-user=nobody"]), Some(3));
+    assert_eq!(code(&["migrate", "--clickhouse-user=analyst"]), Some(3));
+    assert_eq!(code(&["run"]), Some(4));
+    assert_eq!(code(&["migrate"]), Some(0));
+    assert_eq!(code(&["run", "--topic-setup=check"]), Some(5));
+}
+
+/// Killed in the middle, it loses nothing: whoever is next under the same name begins after what was committed.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_it_loses_nothing() {
+    let Some(stack) = local::stack_or_skip("killed_it_loses_nothing") else { return };
+    let place = Place::migrated(stack, "killed").await;
+    place.create_topics().await;
+    let different = || place.query("SELECT uniqExact(kafka_offset) FROM {database}.hits").parse::<u32>().unwrap();
+    let member = ["run", "--group-instance-id=one", "--batch-rows=50", "--batch-delay=0.05", "--longest-recovery=60"];
+    let mut cut_short = 0;
+    for round in 0..2 {
+        let hits = (round * 5_000..(round + 1) * 5_000).map(|number| message(&page_view(number, "v", 0, "/")));
+        place.produce(0, &hits.collect::<Vec<_>>());
+        let before = different();
+        let mut child = start(&place, &member);
+        until("it has stored some of them", || different() > before).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        cut_short += u32::from(u128::from(different()) < (round + 1) * 5_000);
+    }
+    assert!(cut_short > 0, "it was always killed too late to show anything");
+    let mut child = start(&place, &member);
+    until("all are there", || different() == 10_000).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -1,0 +1,238 @@
+//! What a fault does to a batch.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use service::health::Health;
+use sink::dead_letters::{Graveyard, Letter};
+use sink::error::{ExitCode, SinkError};
+use sink::fault::Fault;
+use sink::load::{CLICKHOUSE, Loader, Setting, Store};
+use sink::metrics::Metrics;
+use sink::outcome::{Outcome, Reason};
+
+use crate::messages::{NOON, batch, message, metrics, reader};
+
+type Sent = Arc<Mutex<Vec<(String, Bytes)>>>;
+
+/// Answers each insert by its number and the offsets that its token names.
+struct Scripted<F> {
+    sent: Sent,
+    stored: Arc<Mutex<Vec<(i64, i64)>>>,
+    answer: F,
+}
+
+impl<F> Scripted<F> {
+    fn new(answer: F) -> Self {
+        Self { sent: Sent::default(), stored: Arc::default(), answer }
+    }
+}
+
+fn offsets(token: &str) -> (i64, i64) {
+    let (first, last) = token.strip_prefix("0/hits.enriched/3/").unwrap().split_once('-').unwrap();
+    (first.parse().unwrap(), last.parse().unwrap())
+}
+
+impl<F> Store for Scripted<F>
+where
+    F: Fn(usize, (i64, i64)) -> Result<(), Fault> + Send + Sync + 'static,
+{
+    async fn insert(&self, token: &str, frames: Bytes) -> Result<(), Fault> {
+        let number = {
+            let mut sent = self.sent.lock().unwrap();
+            sent.push((token.to_owned(), frames));
+            sent.len() - 1
+        };
+        (self.answer)(number, offsets(token))?;
+        self.stored.lock().unwrap().push(offsets(token));
+        Ok(())
+    }
+}
+
+/// Takes letters after it has failed so many times.
+#[derive(Default)]
+struct Topic {
+    failures: Mutex<u32>,
+    letters: Arc<Mutex<Vec<(i64, Reason, String)>>>,
+}
+
+impl Graveyard for Topic {
+    async fn bury(&self, letter: &Letter<'_>) -> Result<(), KafkaError> {
+        let mut failures = self.failures.lock().unwrap();
+        if *failures > 0 {
+            *failures -= 1;
+            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+        }
+        self.letters.lock().unwrap().push((letter.offset, letter.reason, letter.site.clone()));
+        Ok(())
+    }
+}
+
+fn setting(metrics: &Arc<Metrics>) -> Setting {
+    Setting {
+        token_prefix: "0/hits.enriched".to_owned(),
+        reader: reader(),
+        metrics: Arc::clone(metrics),
+        health: Health::waiting_for(&[CLICKHOUSE]),
+        concurrent_inserts: 2,
+    }
+}
+
+fn hits(count: i64) -> Vec<Vec<u8>> {
+    (0..count).map(|number| message(number, NOON + number)).collect()
+}
+
+fn again() -> Fault {
+    Fault::RetrySame("connection refused".to_owned())
+}
+
+fn refused() -> Fault {
+    Fault::RejectRow(469, "Code: 469. the row says something personal".to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_sends_the_very_same_bytes_under_the_same_token() {
+    let metrics = metrics();
+    let store = Scripted::new(|number, _| if number < 3 { Err(again()) } else { Ok(()) });
+    let sent = Arc::clone(&store.sent);
+    let loader = Loader::new(store, Topic::default(), setting(&metrics));
+    loader.load(batch(&metrics, &hits(10))).await.unwrap();
+    let sent = sent.lock().unwrap();
+    assert_eq!(sent.len(), 4);
+    assert!(sent.iter().all(|attempt| *attempt == sent[0]));
+    assert_eq!(sent[0].0, "0/hits.enriched/3/0-9");
+    assert_eq!(metrics.outcome(Outcome::Inserted).get(), 10);
+    assert_eq!(metrics.faults("retry").get(), 3);
+    assert!(!loader.is_failing() && loader.setting().health.obstacles().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn readiness_tells_why_while_it_fails() {
+    let metrics = metrics();
+    let loader = Arc::new(Loader::new(Scripted::new(|_, _| Err(again())), Topic::default(), setting(&metrics)));
+    let (working, hits) = (Arc::clone(&loader), batch(&metrics, &hits(1)));
+    let task = tokio::spawn(async move { working.load(hits).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(loader.is_failing());
+    assert_eq!(loader.setting().health.obstacles(), ["clickhouse: connection refused"]);
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert!(!loader.is_failing());
+    assert_eq!(metrics.outcome(Outcome::Returned).get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_clickhouse_is_given_time() {
+    let metrics = metrics();
+    let busy = || Fault::SlowDown("Code: 252. too many parts".to_owned());
+    let store = Scripted::new(move |number, _| if number < 4 { Err(busy()) } else { Ok(()) });
+    let loader = Loader::new(store, Topic::default(), setting(&metrics));
+    let start = tokio::time::Instant::now();
+    loader.load(batch(&metrics, &hits(1))).await.unwrap();
+    // 0.5, 1, 2 and 4 s, each shortened to half at most.
+    let waited = start.elapsed();
+    assert!((Duration::from_millis(3_750)..=Duration::from_millis(7_510)).contains(&waited), "{waited:?}");
+    assert_eq!(metrics.faults("slow_down").get(), 4);
+}
+
+#[tokio::test]
+async fn an_operators_mistake_halts_and_costs_no_hit() {
+    let metrics = metrics();
+    let halt = || Fault::Halt(ExitCode::Refused, "Code: 516. wrong password".to_owned());
+    let loader = Loader::new(Scripted::new(move |_, _| Err(halt())), Topic::default(), setting(&metrics));
+    let error = loader.load(batch(&metrics, &hits(5))).await.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Refused);
+    assert_eq!(metrics.outcome(Outcome::Returned).get(), 5);
+}
+
+#[tokio::test]
+async fn where_all_rows_are_refused_the_table_is_at_fault() {
+    let metrics = metrics();
+    let topic = Topic::default();
+    let letters = Arc::clone(&topic.letters);
+    let loader = Loader::new(Scripted::new(|_, _| Err(refused())), topic, setting(&metrics));
+    let error = loader.load(batch(&metrics, &hits(500))).await.unwrap_err();
+    assert!(matches!(&error, SinkError::Halt { code: ExitCode::Unfit, .. }), "{error}");
+    assert!(letters.lock().unwrap().is_empty(), "no hit was given up");
+    assert_eq!(metrics.outcome(Outcome::Returned).get(), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_are_repeated_until_they_are_delivered() {
+    let metrics = metrics();
+    let topic = Topic { failures: Mutex::new(5), ..Topic::default() };
+    let letters = Arc::clone(&topic.letters);
+    let loader = Loader::new(Scripted::new(|_, _| Ok(())), topic, setting(&metrics));
+    let mut messages = hits(3);
+    messages[1] = b"nothing".to_vec();
+    loader.load(batch(&metrics, &messages)).await.unwrap();
+    assert_eq!(*letters.lock().unwrap(), [(1, Reason::NoHeader, String::new())]);
+    assert_eq!(metrics.dead_letter_retries.get(), 5);
+    assert_eq!(metrics.outcome(Outcome::Inserted).get(), 2);
+    assert_eq!(metrics.outcome(Outcome::Dead(Reason::NoHeader)).get(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_without_rows_inserts_nothing() {
+    let metrics = metrics();
+    let store = Scripted::new(|_, _| Ok(()));
+    let sent = Arc::clone(&store.sent);
+    let loader = Loader::new(store, Topic::default(), setting(&metrics));
+    loader.load(batch(&metrics, &[b"nothing".to_vec()])).await.unwrap();
+    assert!(sent.lock().unwrap().is_empty());
+}
+
+/// Loads `count` hits of which `bad` are refused; gives the dead letters, the ranges that were stored, and the number
+/// of requests.
+async fn load_with_bad_rows(count: i64, bad: BTreeSet<i64>) -> (BTreeSet<i64>, Vec<(i64, i64)>, usize) {
+    let metrics = metrics();
+    let (topic, kept) = (Topic::default(), bad.clone());
+    let letters = Arc::clone(&topic.letters);
+    let store = Scripted::new(move |_, (first, last)| match kept.range(first..=last).next() {
+        Some(_) => Err(refused()),
+        None => Ok(()),
+    });
+    let (sent, stored) = (Arc::clone(&store.sent), Arc::clone(&store.stored));
+    let loader = Loader::new(store, topic, setting(&metrics));
+    loader.load(batch(&metrics, &hits(count))).await.unwrap();
+    let letters = letters.lock().unwrap().clone();
+    assert!(letters.iter().all(|(_, reason, site)| *reason == Reason::Refused && site == "shop"));
+    let inserted = metrics.outcome(Outcome::Inserted).get();
+    assert_eq!(inserted + metrics.outcome(Outcome::Dead(Reason::Refused)).get(), count as u64);
+    let dead: BTreeSet<i64> = letters.iter().map(|(offset, ..)| *offset).collect();
+    assert_eq!(dead.len(), letters.len(), "none is delivered twice");
+    let requests = sent.lock().unwrap().len();
+    (dead, stored.lock().unwrap().clone(), requests)
+}
+
+#[tokio::test]
+async fn a_refused_row_is_found_in_few_requests() {
+    let (dead, stored, requests) = load_with_bad_rows(1024, BTreeSet::from([700])).await;
+    assert_eq!(dead, BTreeSet::from([700]));
+    // The whole, then two halves at each of ten levels.
+    assert_eq!((requests, stored.len()), (21, 10));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whichever rows are refused, those and only those are dead letters, and each of the others is stored once.
+    #[test]
+    fn every_row_is_stored_once_or_set_aside(
+        count in 1i64..150,
+        bad in prop::collection::btree_set(0i64..150, 1..20),
+    ) {
+        let bad: BTreeSet<i64> = bad.into_iter().filter(|offset| *offset < count).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (dead, stored, _) = runtime.block_on(load_with_bad_rows(count, bad.clone()));
+        let mut seen: Vec<i64> = stored.iter().flat_map(|(first, last)| *first..=*last).collect();
+        seen.sort_unstable();
+        let good: Vec<i64> = (0..count).filter(|offset| !bad.contains(offset)).collect();
+        prop_assert_eq!(dead, bad);
+        prop_assert_eq!(seen, good);
+    }
+}

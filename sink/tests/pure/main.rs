@@ -1,0 +1,9 @@
+//! The sink without servers: what goes into a block, when a batch is cut, what a fault does.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, which clippy does not take for tests")]
+
+mod batching;
+mod faults;
+mod messages;
+mod model;
+mod native;
