@@ -1,0 +1,28 @@
+#!/bin/sh
+# Every linter of the repository, one after the other; fails at the end when one of them failed.
+cd "$(dirname "$0")/../.." || exit 1
+
+failed=
+run() { # NAME COMMAND...
+    name=$1
+    shift
+    echo "lint: $name"
+    "$@" || failed="$failed $name"
+}
+
+# In a folder with a package.json: its own linter, with the tools that its lock file pins.
+lint_scripts() { (cd "$1" && { [ -d node_modules ] || npm ci --silent; } && npm run --silent lint); }
+
+run rustfmt cargo fmt --all --check
+run clippy cargo clippy --workspace --all-targets -- -D warnings
+# ESLint 10 runs on Node 20.19 and later.
+if node -e 'const [a, b] = process.versions.node.split("."); process.exit(+a > 20 || (+a === 20 && +b >= 19) ? 0 : 1)' 2>/dev/null; then
+    for package in collector/tag/package.json deploy/local/browser/package.json; do
+        if grep -q '"lint"' "$package" 2>/dev/null; then run "$(dirname "$package")" lint_scripts "$(dirname "$package")"; fi
+    done
+else
+    echo "lint: NOT RUN: the linter of collector/tag (Node 20.19 or later is missing)"
+    [ "${CI:-}" != true ] || failed="$failed collector/tag"
+fi
+
+[ -z "$failed" ] || { echo "lint: failed:$failed"; exit 1; }

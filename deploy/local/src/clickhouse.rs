@@ -1,0 +1,211 @@
+//! One ClickHouse from the engine that fetch.py brings, speaking the real HTTP and native protocols.
+//!
+//! No server package is needed: the engine of the `chdb-core` wheel opens the server's own listeners when asked to by
+//! SQL (`SYSTEM START LISTEN`), see `launch/clickhouse.py`. What only a full server has is missing: users managed by
+//! SQL, Keeper and replication, ON CLUSTER, the queue of asynchronous inserts.
+
+use crate::ports::require_free;
+use crate::process::{Fate, Process};
+use crate::{LocalError, Paths};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// How long it may take to answer. It takes 0.5 to 2 s on an idle machine.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Memory that the server may use, bytes.
+const MEMORY: u64 = 3_000_000_000;
+/// Memory that one query of an analyst may use, bytes.
+const ANALYST_MEMORY: u64 = 1_000_000_000;
+/// Time that one query of an analyst may take, seconds.
+const ANALYST_SECONDS: u64 = 60;
+
+/// The variable that moves the HTTP port in the local stack.
+pub const HTTP_PORT_VARIABLE: &str = "HITMETER_CLICKHOUSE_HTTP_PORT";
+/// The variable that moves the native port in the local stack.
+pub const TCP_PORT_VARIABLE: &str = "HITMETER_CLICKHOUSE_TCP_PORT";
+
+/// A running ClickHouse on the loopback interface. Dropping it stops it and keeps its data. Two users, both without
+/// a password and from this machine only: `default`, who may do everything, and `analyst`, who may read.
+#[derive(Debug)]
+pub struct ClickHouse {
+    process: Process,
+    http_port: u16,
+    tcp_port: u16,
+}
+
+impl ClickHouse {
+    /// Starts a server on two ports of 127.0.0.1 with its data, settings and log in `directory`, and waits until it
+    /// answers. What an earlier server left in `directory` is kept.
+    ///
+    /// # Errors
+    /// When Python or the engine is missing, a port is in use, or the server does not come up (with the end of its
+    /// log), for instance because another one runs on the same data.
+    pub fn start(directory: &Path, http_port: u16, tcp_port: u16) -> Result<Self, LocalError> {
+        Self::start_with(directory, http_port, tcp_port, Fate::Keep)
+    }
+
+    pub(crate) fn start_with(directory: &Path, http_port: u16, tcp_port: u16, fate: Fate) -> Result<Self, LocalError> {
+        let engine = Self::available()?;
+        require_free(http_port, "ClickHouse", HTTP_PORT_VARIABLE)?;
+        require_free(tcp_port, "ClickHouse", TCP_PORT_VARIABLE)?;
+        let configuration = directory.join("config");
+        let instance = uuid::Uuid::new_v4().simple().to_string();
+        prepare(directory, &configuration)?;
+        for (name, text) in [("config.xml", config(directory, http_port, tcp_port, &instance)), ("users.xml", users())]
+        {
+            let path = configuration.join(name);
+            fs::write(&path, text).map_err(LocalError::file("write", &path))?;
+        }
+
+        let mut command = Command::new("python3");
+        command.arg("-B").arg(Paths::new().deploy().join("launch/clickhouse.py"));
+        command.arg(fate.word()).arg(directory).arg(engine).arg(&configuration).arg(directory.join("data"));
+        let log = directory.join("clickhouse.log");
+        let mut process = Process::start("ClickHouse", command, &log)?;
+        process.wait_until(READY_WITHIN, || answers(http_port, &instance))?;
+        Ok(Self { process, http_port, tcp_port })
+    }
+
+    /// Where the engine is, when all that a server needs is there.
+    ///
+    /// # Errors
+    /// [`LocalError::Missing`] names what is not there.
+    pub fn available() -> Result<PathBuf, LocalError> {
+        Paths::program("python3")?;
+        Paths::require(Paths::new().clickhouse_engine(), "ClickHouse (its engine)")
+    }
+
+    /// The address for clients of the HTTP protocol.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http_port)
+    }
+
+    /// The port of the native protocol.
+    #[must_use]
+    pub fn tcp_port(&self) -> u16 {
+        self.tcp_port
+    }
+
+    /// The server's process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it in order and keeps its data; true when it needed no killing.
+    pub fn stop(mut self) -> bool {
+        self.process.stop()
+    }
+}
+
+/// Sends one query as `user` and returns the answer's text, without its last line break. The format is the query's
+/// (`FORMAT ...`), TSV by default.
+///
+/// # Errors
+/// [`LocalError::ClickHouse`] with the server's own message.
+pub fn query(url: &str, user: &str, sql: &str) -> Result<String, LocalError> {
+    query_with_password(url, user, "", sql)
+}
+
+/// The same, for a server whose users have passwords.
+///
+/// # Errors
+/// [`LocalError::ClickHouse`] with the server's own message.
+pub fn query_with_password(url: &str, user: &str, password: &str, sql: &str) -> Result<String, LocalError> {
+    let failed = |message: String| LocalError::ClickHouse { url: url.to_owned(), message };
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(READY_WITHIN)).build().into();
+    let mut response = agent
+        .post(url)
+        .header("X-ClickHouse-User", user)
+        .header("X-ClickHouse-Key", password)
+        .send(sql)
+        .map_err(|problem| failed(problem.to_string()))?;
+    let text = response.body_mut().read_to_string().map_err(|problem| failed(problem.to_string()))?;
+    let text = text.trim_end_matches('\n').to_owned();
+    if response.status().is_success() { Ok(text) } else { Err(failed(text)) }
+}
+
+/// Whether the server that answers is the one started as `instance`: a busy port would not end ours.
+fn answers(http_port: u16, instance: &str) -> Result<(), String> {
+    let url = format!("http://127.0.0.1:{http_port}");
+    match query(&url, "default", "SELECT getMacro('instance')") {
+        Ok(answer) if answer == instance => Ok(()),
+        Ok(_) => Err("another server answers on this port".to_owned()),
+        Err(problem) => Err(problem.to_string()),
+    }
+}
+
+fn prepare(directory: &Path, configuration: &Path) -> Result<(), LocalError> {
+    for wanted in [configuration, &directory.join("data"), &directory.join("tmp"), &directory.join("backups")] {
+        fs::create_dir_all(wanted).map_err(LocalError::file("create", wanted))?;
+    }
+    // The tables of the server's own logs can't be opened again by this engine and would block the start.
+    let logs = directory.join("data/data/system");
+    match fs::remove_dir_all(&logs) {
+        Err(problem) if problem.kind() != std::io::ErrorKind::NotFound => {
+            Err(LocalError::file("remove", &logs)(problem))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn config(directory: &Path, http_port: u16, tcp_port: u16, instance: &str) -> String {
+    let path = directory.display();
+    format!(
+        "<clickhouse>
+  <log-level>error</log-level>
+  <display_name>hitmeter-local</display_name>
+  <macros><instance>{instance}</instance></macros>
+  <listen_host>127.0.0.1</listen_host>
+  <http_port>{http_port}</http_port>
+  <tcp_port>{tcp_port}</tcp_port>
+  <path>{path}/data/</path>
+  <tmp_path>{path}/tmp/</tmp_path>
+  <users_config>{path}/config/users.xml</users_config>
+  <user_directories><users_xml><path>{path}/config/users.xml</path></users_xml></user_directories>
+  <backups><allowed_path>{path}/backups/</allowed_path></backups>
+  <max_server_memory_usage>{MEMORY}</max_server_memory_usage>
+</clickhouse>
+"
+    )
+}
+
+/// `readonly` 2 lets an analyst's driver change settings, as most drivers do; the constraints keep the limits.
+fn users() -> String {
+    format!(
+        "<clickhouse>
+  <profiles>
+    <default/>
+    <analyst>
+      <readonly>2</readonly>
+      <max_execution_time>{ANALYST_SECONDS}</max_execution_time>
+      <max_memory_usage>{ANALYST_MEMORY}</max_memory_usage>
+      <constraints>
+        <max_execution_time><min>1</min><max>{ANALYST_SECONDS}</max></max_execution_time>
+        <max_memory_usage><min>1</min><max>{ANALYST_MEMORY}</max></max_memory_usage>
+      </constraints>
+    </analyst>
+  </profiles>
+  <quotas><default/></quotas>
+  <users>
+    <default>
+      <password></password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>default</profile>
+      <quota>default</quota>
+    </default>
+    <analyst>
+      <password></password>
+      <networks><ip>127.0.0.1</ip></networks>
+      <profile>analyst</profile>
+      <quota>default</quota>
+      <grants><query>GRANT SELECT ON *.*</query></grants>
+    </analyst>
+  </users>
+</clickhouse>
+"
+    )
+}
