@@ -1,27 +1,51 @@
 //! The program itself: what it prints, and how it exits.
 
+use std::fs::File;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::NamedTempFile;
+
 use crate::support::{PATIENCE, Place, message, page_view, until};
 
-fn start(place: &Place, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_sink"))
+fn command(place: &Place, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sink"));
+    command
         .args(arguments)
         .env("SINK_CLICKHOUSE_URL", &place.clickhouse_url)
         .env("SINK_CLICKHOUSE_DATABASE", &place.database)
         .env("SINK_KAFKA_BROKERS", place.stack.kafka_brokers())
         .env("SINK_TOPIC_PREFIX", &place.prefix)
-        .env("SINK_METRICS_LISTEN", "127.0.0.1:0")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
+        .env("SINK_METRICS_LISTEN", "127.0.0.1:0");
+    command
+}
+
+/// What programs that were started wrote: into a file, as nobody reads a pipe while they run, and a full one would stop
+/// them. Shown when the test fails.
+struct Log(NamedTempFile);
+
+impl Log {
+    fn new() -> Self {
+        Self(NamedTempFile::new().unwrap())
+    }
+
+    fn start(&self, place: &Place, arguments: &[&str]) -> Child {
+        let log = || File::options().append(true).open(self.0.path()).unwrap();
+        command(place, arguments).stdout(log()).stderr(log()).spawn().unwrap()
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", std::fs::read_to_string(self.0.path()).unwrap_or_default());
+        }
+    }
 }
 
 /// Runs it to its end, which must come in time.
 fn sink(place: &Place, arguments: &[&str]) -> Output {
-    let mut child = start(place, arguments);
+    let mut child = command(place, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + PATIENCE;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
@@ -73,19 +97,19 @@ async fn killed_it_loses_nothing() {
     place.create_topics().await;
     let different = || place.query("SELECT uniqExact(kafka_offset) FROM {database}.hits").parse::<u32>().unwrap();
     let member = ["run", "--group-instance-id=one", "--batch-rows=50", "--batch-delay=0.05", "--longest-recovery=60"];
-    let mut cut_short = 0;
+    let (log, mut cut_short) = (Log::new(), 0);
     for round in 0..2 {
         let hits = (round * 5_000..(round + 1) * 5_000).map(|number| message(&page_view(number, "v", 0, "/")));
         place.produce(0, &hits.collect::<Vec<_>>());
         let before = different();
-        let mut child = start(&place, &member);
+        let mut child = log.start(&place, &member);
         until("it has stored some of them", || different() > before).await;
         child.kill().unwrap();
         child.wait().unwrap();
         cut_short += u32::from(u128::from(different()) < (round + 1) * 5_000);
     }
     assert!(cut_short > 0, "it was always killed too late to show anything");
-    let mut child = start(&place, &member);
+    let mut child = log.start(&place, &member);
     until("all are there", || different() == 10_000).await;
     child.kill().unwrap();
     child.wait().unwrap();
