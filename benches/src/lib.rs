@@ -4,3 +4,4 @@
 //! ratio of two measurements of one run, so each step stands beside what it could be done with instead.
 
 pub mod load;
+pub mod traffic;
