@@ -44,6 +44,11 @@ macro_rules! migrations {
 migrations! {
     1 "hits" "0001_hits.sql",
     2 "views" "0002_views.sql",
+    10 "funnels" "0010_funnels.sql",
+    11 "interests" "0011_interests.sql",
+    12 "lead_scores" "0012_lead_scores.sql",
+    13 "quality" "0013_quality.sql",
+    14 "audiences" "0014_audiences.sql",
 }
 
 impl Migration {

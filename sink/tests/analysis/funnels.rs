@@ -1,0 +1,224 @@
+//! Funnels, retention and paths.
+
+use schemas::{EnrichedHit, Kind, VisitorIdSource};
+use uuid::Uuid;
+
+use crate::arrival::{ARRIVALS, Arrival, DAY, HOUR, MINUTE, arrived, lines};
+use crate::support::{hit, page_view};
+
+const SHOP_FUNNEL: &str = "site = 'shop', first_day = '2026-03-10', last_day = '2026-03-12', \
+                           steps = ['/', 'page_view:/prices%', 'form'], window_seconds = 86400";
+
+fn form(number: u128, visitor: &'static str, at: i64) -> EnrichedHit<'static> {
+    hit(Kind::Form, number, visitor, at, "/contact")
+}
+
+/// Anna takes all three steps, with another page in between. Ben sees the prices first. Cleo's form comes 25 hours after
+/// her first step. Dora's is within a day of the second time that she begins. Emil takes the last step alone.
+fn visits() -> Vec<EnrichedHit<'static>> {
+    let mut robot = page_view(60, "robot", 0, "/");
+    robot.is_bot = true;
+    let mut nobody = page_view(61, "", 0, "/");
+    nobody.hit.visitor_id_source = VisitorIdSource::None;
+    let mut elsewhere = page_view(62, "fred", 0, "/");
+    elsewhere.hit.site = "blog".into();
+    vec![
+        page_view(1, "anna", 0, "/"),
+        page_view(2, "anna", MINUTE, "/pumps"),
+        page_view(3, "anna", 2 * MINUTE, "/prices"),
+        form(4, "anna", 3 * MINUTE),
+        page_view(11, "ben", 0, "/prices"),
+        page_view(12, "ben", MINUTE, "/"),
+        form(13, "ben", 2 * MINUTE),
+        page_view(21, "cleo", 0, "/"),
+        page_view(22, "cleo", HOUR, "/prices"),
+        form(23, "cleo", 25 * HOUR),
+        page_view(31, "dora", 0, "/"),
+        page_view(32, "dora", MINUTE, "/prices/steel"),
+        page_view(33, "dora", 23 * HOUR, "/"),
+        page_view(34, "dora", 23 * HOUR + MINUTE, "/prices/steel"),
+        form(35, "dora", 30 * HOUR),
+        form(41, "emil", 0),
+        robot,
+        nobody,
+        elsewhere,
+        // A day before, and a day after what is asked for.
+        page_view(51, "gina", -DAY, "/"),
+        page_view(52, "hugo", 3 * DAY, "/"),
+    ]
+}
+
+#[tokio::test]
+async fn a_funnel_counts_who_took_the_steps_in_order_and_in_time() {
+    let name = "a_funnel_counts_who_took_the_steps_in_order_and_in_time";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "funnel", arrival, visits()).await;
+        let found =
+            lines(&place, &format!("SELECT * FROM {{database}}.funnel({SHOP_FUNNEL}, strict = 0) ORDER BY step"));
+        let expected = ["1\t/\t4\t1\t1", "2\tpage_view:/prices%\t3\t0.75\t0.75", "3\tform\t2\t0.5\t0.6666666666666666"];
+        assert_eq!(found, expected, "{arrival:?}");
+        let who = format!(
+            "SELECT visitor_id, steps_taken FROM {{database}}.funnel_visitors({SHOP_FUNNEL}, strict = 0) ORDER BY 1"
+        );
+        assert_eq!(lines(&place, &who), ["anna\t3", "ben\t1", "cleo\t2", "dora\t3"], "{arrival:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_strict_funnel_allows_no_other_step_in_between() {
+    let Some(stack) = local::stack_or_skip("a_strict_funnel_allows_no_other_step_in_between") else { return };
+    let hits = vec![
+        // The form comes between the two first steps; another page is none of the funnel's, a repeated step is no other.
+        page_view(1, "anna", 0, "/"),
+        form(2, "anna", MINUTE),
+        page_view(3, "anna", 2 * MINUTE, "/prices"),
+        form(4, "anna", 3 * MINUTE),
+        page_view(11, "ben", 0, "/"),
+        page_view(12, "ben", MINUTE, "/pumps"),
+        page_view(13, "ben", 2 * MINUTE, "/prices"),
+        page_view(14, "ben", 3 * MINUTE, "/prices/steel"),
+        form(15, "ben", 4 * MINUTE),
+    ];
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "strict", arrival, hits.clone()).await;
+        let steps = |strict: u8| {
+            let funnel = format!("{SHOP_FUNNEL}, strict = {strict}");
+            lines(
+                &place,
+                &format!("SELECT visitor_id, steps_taken FROM {{database}}.funnel_visitors({funnel}) ORDER BY 1"),
+            )
+        };
+        assert_eq!(steps(0), ["anna\t3", "ben\t3"], "{arrival:?}");
+        assert_eq!(steps(1), ["anna\t1", "ben\t3"], "{arrival:?}");
+    }
+}
+
+/// One view of a page is one step, even where two steps ask for it and its row is there twice.
+#[tokio::test]
+async fn one_hit_takes_one_step() {
+    let Some(stack) = local::stack_or_skip("one_hit_takes_one_step") else { return };
+    let hits = vec![page_view(1, "anna", 0, "/"), page_view(2, "ben", 0, "/"), page_view(3, "ben", 0, "/")];
+    for arrival in [Arrival::Plain, Arrival::Doubled, Arrival::Replayed] {
+        let place = arrived(stack, "steps", arrival, hits.clone()).await;
+        let sql = "SELECT visitor_id, steps_taken FROM {database}.funnel_visitors(site = 'shop', \
+                   first_day = '2026-03-10', last_day = '2026-03-10', steps = ['page_view', 'page_view:shop.example/', '/'], \
+                   window_seconds = 60, strict = 0) ORDER BY 1";
+        assert_eq!(lines(&place, sql), ["anna\t1", "ben\t2"], "{arrival:?}");
+    }
+}
+
+/// Each kind is matched by what it is about.
+#[tokio::test]
+async fn steps_are_about_names_targets_terms_and_pages() {
+    let Some(stack) = local::stack_or_skip("steps_are_about_names_targets_terms_and_pages") else { return };
+    let mut event = hit(Kind::Event, 1, "anna", 0, "/");
+    event.hit.event_name = "signup".into();
+    let mut download = hit(Kind::Download, 2, "anna", MINUTE, "/pumps");
+    download.hit.target_url = "https://shop.example/files/sheet.pdf".into();
+    let mut search = hit(Kind::Search, 3, "anna", 2 * MINUTE, "/search");
+    search.hit.search_term = "steel pump".into();
+    let place =
+        arrived(stack, "about", Arrival::Plain, vec![event, download, search, form(4, "anna", 3 * MINUTE)]).await;
+    let taken = |steps: &str| {
+        place.query(&format!(
+            "SELECT max(steps_taken) FROM {{database}}.funnel_visitors(site = 'shop', first_day = '2026-03-10', \
+             last_day = '2026-03-10', steps = {steps}, window_seconds = 600, strict = 1)"
+        ))
+    };
+    assert_eq!(taken("['event:sign%', 'download:%.pdf', 'search:%pump', 'form:/contact']"), "4");
+    assert_eq!(taken("['event', 'form:shop.example/contact']"), "2");
+    assert_eq!(taken("['event:/', 'form']"), "0");
+    assert_eq!(taken("['event:it''s', 'form']"), "0");
+}
+
+#[tokio::test]
+async fn an_empty_funnel_has_all_steps() {
+    let Some(stack) = local::stack_or_skip("an_empty_funnel_has_all_steps") else { return };
+    let place = arrived(stack, "empty", Arrival::Plain, vec![]).await;
+    let found = lines(&place, &format!("SELECT * FROM {{database}}.funnel({SHOP_FUNNEL}, strict = 0) ORDER BY step"));
+    assert_eq!(found, ["1\t/\t0\t0\t0", "2\tpage_view:/prices%\t0\t0\t0", "3\tform\t0\t0\t0"]);
+}
+
+/// 2026-03-10 is a Tuesday. Anna comes in the first and second week, Ben in the first, Dora in the second. Cleo's first visit
+/// is before the first cohort; a heartbeat or an opened mail is no visit; who is anonymous can't come back.
+#[tokio::test]
+async fn retention_tells_who_comes_back() {
+    let Some(stack) = local::stack_or_skip("retention_tells_who_comes_back") else { return };
+    let mut anonymous = page_view(41, "a hash of the day", 0, "/");
+    anonymous.hit.visitor_id_source = VisitorIdSource::DailyHash;
+    let hits = vec![
+        page_view(1, "anna", 0, "/"),
+        page_view(2, "anna", 7 * DAY, "/"),
+        page_view(3, "anna", 8 * DAY, "/"),
+        page_view(11, "ben", 5 * DAY, "/"),
+        hit(Kind::Heartbeat, 12, "ben", 7 * DAY, "/"),
+        hit(Kind::MailOpen, 13, "ben", 7 * DAY, ""),
+        page_view(21, "cleo", -20 * DAY, "/"),
+        page_view(22, "cleo", 0, "/"),
+        page_view(31, "dora", 7 * DAY, "/"),
+        anonymous,
+    ];
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "retention", arrival, hits.clone()).await;
+        let by = |period: &str| {
+            let asked =
+                format!("site = 'shop', first_day = '2026-03-09', last_day = '2026-03-29', period = '{period}'");
+            lines(&place, &format!("SELECT * FROM {{database}}.retention({asked}) ORDER BY cohort, period"))
+        };
+        let weeks = [
+            "2026-03-09\t0\t2\t2\t1",
+            "2026-03-09\t1\t1\t2\t0.5",
+            "2026-03-09\t2\t0\t2\t0",
+            "2026-03-16\t0\t1\t1\t1",
+            "2026-03-16\t1\t0\t1\t0",
+        ];
+        assert_eq!(by("week"), weeks, "{arrival:?}");
+        assert_eq!(by("month"), ["2026-03-01\t0\t3\t3\t1"], "{arrival:?}");
+        let days = by("day");
+        // Cohorts of the 10th, 15th and 17th, each to the 29th.
+        assert_eq!(days.len(), 20 + 15 + 13, "{arrival:?}");
+        assert!(days.contains(&"2026-03-10\t7\t1\t1\t1".to_owned()), "{arrival:?}: {days:?}");
+    }
+}
+
+/// Anna: /, /pumps, /prices in a session. Ben: /pumps alone. Cleo without session ids: /a, /pumps, /pumps.
+#[tokio::test]
+async fn paths_tell_what_came_before_and_after_a_page() {
+    let Some(stack) = local::stack_or_skip("paths_tell_what_came_before_and_after_a_page") else { return };
+    let in_session = |session: u128, mut hit: EnrichedHit<'static>| {
+        hit.hit.session_id = Some(Uuid::from_u128(session));
+        hit
+    };
+    let hits = vec![
+        in_session(1, page_view(1, "anna", 0, "/")),
+        in_session(1, page_view(2, "anna", MINUTE, "/pumps")),
+        in_session(1, hit(Kind::Heartbeat, 4, "anna", MINUTE + 1, "/pumps")),
+        in_session(1, page_view(3, "anna", 2 * MINUTE, "/prices")),
+        in_session(2, page_view(11, "ben", 0, "/pumps")),
+        in_session(2, form(12, "ben", MINUTE)),
+        page_view(21, "cleo", 0, "/a"),
+        page_view(22, "cleo", MINUTE, "/pumps"),
+        page_view(23, "cleo", 2 * MINUTE, "/pumps"),
+        page_view(24, "cleo", 2 * HOUR, "/b"),
+    ];
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "paths", arrival, hits.clone()).await;
+        let of = |page: &str| {
+            let asked = format!("site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', page = '{page}'");
+            lines(&place, &format!("SELECT * FROM {{database}}.paths({asked}) ORDER BY position DESC, page"))
+        };
+        let expected = [
+            "before\t(entry)\t1\t0.25",
+            "before\tshop.example/\t1\t0.25",
+            "before\tshop.example/a\t1\t0.25",
+            "before\tshop.example/pumps\t1\t0.25",
+            "after\t(exit)\t2\t0.5",
+            "after\tshop.example/prices\t1\t0.25",
+            "after\tshop.example/pumps\t1\t0.25",
+        ];
+        assert_eq!(of("/pumps"), expected, "{arrival:?}");
+        assert_eq!(of("shop.%/pumps"), expected, "{arrival:?}");
+        assert!(of("/nowhere").is_empty(), "{arrival:?}");
+    }
+}
