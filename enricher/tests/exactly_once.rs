@@ -193,6 +193,30 @@ async fn a_transaction_that_lasted_too_long_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_brokers_refuse_is_aborted_and_read_again_by_the_same_worker() {
+    let Some(stack) = local::stack_or_skip("what_the_brokers_refuse_is_aborted_and_read_again") else { return };
+    let bed = Bed::new(stack, "refused");
+    let hits: Vec<RawHit<'_>> = (0..400).map(|number| raw_hit(number % 40, number)).collect();
+    let messages: Vec<_> = hits.iter().map(message).collect();
+    let (running, shutdown) = bed.start(&words(&[])).await;
+    bed.send("hits.raw", &messages[..200]);
+    until("the first are committed", || bed.uncommitted() == 0).await;
+    bed.limit_messages("hits.enriched", "100").await;
+    bed.send("hits.raw", &messages[200..]);
+    let metrics = running.metrics.clone();
+    until("a batch is aborted, and again", || metrics.aborts.get() >= 2).await;
+    assert!(bed.uncommitted() > 0);
+    bed.limit_messages("hits.enriched", "1048588").await;
+    until("all is committed", || bed.uncommitted() == 0).await;
+    assert_each_once(&bed, &hits);
+    let metrics = end(running, shutdown).await;
+    assert_eq!(metrics.restarts.get(), 0, "it turned back, and did not start afresh");
+    assert_eq!(metrics.received.get(), metrics.outcomes(), "every hit read has one outcome");
+    assert!(metrics.hits.with_label_values(&[Outcome::Retried.as_str()]).get() >= 2);
+    assert_eq!(metrics.hits.with_label_values(&[Outcome::Duplicate.as_str()]).get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_fenced_under_load_starts_afresh() {
     let Some(stack) = local::stack_or_skip("a_worker_that_is_fenced_under_load_starts_afresh") else { return };
     let bed = Bed::new(stack, "fenced");

@@ -24,6 +24,9 @@ pub struct Topic {
     pub cleanup: Cleanup,
 }
 
+/// Largest message that is sent, bytes: librdkafka's default of `message.max.bytes`. Brokers take 48,588 more by default.
+pub const LARGEST_MESSAGE: u64 = 1_000_000;
+
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
@@ -101,9 +104,10 @@ impl Topic {
         }
     }
 
-    /// What contradicts the catalogue in the settings that a topic really has, if anything: another clean-up policy,
-    /// or a retention that is longer than promised to the people whose hits it holds. A shorter one is the operator's
-    /// to choose.
+    /// What contradicts the catalogue in the settings that a topic really has, if anything: another clean-up policy, a
+    /// retention that is longer than promised to the people whose hits it holds (a shorter one is the operator's to
+    /// choose), or messages that are smaller than those that are sent (one too large for its topic would be sent for
+    /// ever).
     #[must_use]
     pub fn contradiction(&self, partitions: usize, setting: impl Fn(&str) -> Option<String>) -> Option<String> {
         let (policy, longest) = match self.cleanup {
@@ -118,6 +122,11 @@ impl Topic {
             && !(0..=longest).contains(&actual)
         {
             return Some(format!("retention.ms is {actual}, must be {longest} or less"));
+        }
+        if let Some(actual) =
+            setting("max.message.bytes").filter(|text| text.parse().is_ok_and(|bytes| LARGEST_MESSAGE > bytes))
+        {
+            return Some(format!("max.message.bytes is {actual}, must be {LARGEST_MESSAGE} or more"));
         }
         (self.partitions == 1 && partitions != 1).then(|| format!("it has {partitions} partitions, must have 1"))
     }
@@ -152,6 +161,8 @@ mod tests {
         assert!(HITS_RAW.contradiction(12, with("retention.ms", "259200001")).is_some());
         assert_eq!(HITS_RAW.contradiction(12, with("retention.ms", "1000")), None);
         assert!(HITS_RAW.contradiction(12, with("cleanup.policy", "compact")).unwrap().contains("must be delete"));
+        assert_eq!(HITS_RAW.contradiction(12, with("max.message.bytes", "1000000")), None);
+        assert!(HITS_RAW.contradiction(12, with("max.message.bytes", "999999")).unwrap().contains("1000000 or more"));
         assert!(VISITOR_KEYS.contradiction(2, |_| None).unwrap().contains("2 partitions"));
     }
 }

@@ -46,6 +46,38 @@ pub enum TopicError {
     },
 }
 
+/// Properties that librdkafka knows by a second name. It takes them in no certain order, so that a default under the one
+/// name and an operator's value under the other would win by turns.
+const SECOND_NAMES: &[(&str, &str)] = &[
+    ("compression.type", "compression.codec"),
+    ("delivery.timeout.ms", "message.timeout.ms"),
+    ("max.in.flight", "max.in.flight.requests.per.connection"),
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("request.required.acks", "acks"),
+    ("retries", "message.send.max.retries"),
+    ("linger.ms", "queue.buffering.max.ms"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+];
+
+fn first_name(property: &str) -> &str {
+    SECOND_NAMES.iter().find(|(second, _)| *second == property).map_or(property, |(_, first)| first)
+}
+
+/// True for what passes by itself while a cluster starts or moves.
+fn passes(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::RequestTimedOut
+            | Code::OperationTimedOut
+            | Code::BrokerNotAvailable
+            | Code::BrokerTransportFailure
+            | Code::LeaderNotAvailable
+            | Code::NotController
+            | Code::NetworkException
+    )
+}
+
 impl KafkaOptions {
     /// Settings of every client of a service: `defaults` of its own, which the operator's properties override.
     #[must_use]
@@ -54,10 +86,10 @@ impl KafkaOptions {
         config.set("bootstrap.servers", &self.kafka_brokers).set("client.id", service);
         config.set_log_level(RDKafkaLogLevel::Warning);
         for (key, value) in defaults {
-            config.set(*key, *value);
+            config.set(first_name(key), *value);
         }
         for (key, value) in &self.kafka_property {
-            config.set(key, value);
+            config.set(first_name(key), value);
         }
         config
     }
@@ -111,14 +143,13 @@ impl KafkaOptions {
             })
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(ADMIN_TIMEOUT)).request_timeout(Some(ADMIN_TIMEOUT));
-        let results = admin
-            .create_topics(&wanted, &options)
-            .await
-            .map_err(|cause| TopicError::Brokers { brokers: self.kafka_brokers.clone(), cause })?;
+        let brokers = |cause| TopicError::Brokers { brokers: self.kafka_brokers.clone(), cause };
+        let results = admin.create_topics(&wanted, &options).await.map_err(brokers)?;
         for result in results {
             match result {
                 Ok(topic) => tracing::info!(topic, "created topic"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((_, code)) if passes(code) => return Err(brokers(KafkaError::AdminOp(code))),
                 Err((topic, cause)) => return Err(TopicError::Create { topic, cause }),
             }
         }
@@ -163,6 +194,42 @@ impl KafkaOptions {
         match topic.contradiction(partitions, setting) {
             Some(contradiction) => Err(TopicError::Contradiction { topic: name, contradiction }),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Example {
+        #[command(flatten)]
+        kafka: KafkaOptions,
+    }
+
+    #[test]
+    fn an_operators_property_wins_under_either_of_its_names() {
+        let words = ["example", "--kafka-property=message.timeout.ms=7,linger.ms=3"];
+        let Example { kafka } = Example::parse_from(words);
+        let config = kafka.client("example", &[("delivery.timeout.ms", "30000"), ("queue.buffering.max.ms", "5")]);
+        assert_eq!(config.get("message.timeout.ms"), Some("7"));
+        assert_eq!(config.get("delivery.timeout.ms"), None);
+        assert_eq!(config.get("queue.buffering.max.ms"), Some("3"));
+        assert_eq!(config.get("bootstrap.servers"), Some("127.0.0.1:9092"));
+    }
+
+    #[test]
+    fn librdkafka_takes_every_name() {
+        let is_known = |name: &str| match ClientConfig::new().set(name, "1").create_native_config() {
+            Ok(_) => true,
+            Err(error) => !error.to_string().contains("No such configuration property"),
+        };
+        assert!(!is_known("no.such.property"));
+        for name in SECOND_NAMES.iter().flat_map(|(second, first)| [first, second]) {
+            assert!(is_known(name), "{name}");
         }
     }
 }

@@ -8,6 +8,8 @@ use enricher::options::RunOptions;
 use enricher::{Running, start};
 use local::TestStack;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Message, OwnedMessage};
@@ -71,6 +73,15 @@ impl Bed {
             producer.send(BaseRecord::to(&topic).key(key).payload(value)).map_err(|(error, _)| error).unwrap();
         }
         producer.flush(Duration::from_secs(30)).unwrap();
+    }
+
+    /// From now on the brokers refuse larger batches of messages, bytes.
+    pub async fn limit_messages(&self, topic: &str, bytes: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+        let topic = format!("{}{topic}", self.prefix);
+        let limit = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", bytes);
+        admin.alter_configs(&[limit], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     }
 
     /// What a topic holds, once it holds so many messages.

@@ -108,6 +108,29 @@ async fn killed_and_its_inserts_arrive_later() {
     killed_while("killed_and_its_inserts_arrive_later", Trap::Late).await;
 }
 
+/// What the README says under "Loading again", step by step.
+#[tokio::test(flavor = "multi_thread")]
+async fn loaded_again_on_purpose_under_a_new_epoch() {
+    let Some(stack) = local::stack_or_skip("loaded_again_on_purpose_under_a_new_epoch") else { return };
+    let place = Place::migrated(stack, "epoch").await;
+    place.create_topics().await;
+    place.produce(0, &hits(0, 300));
+    let load = async |epoch: &str, expected: &str| {
+        let sink = place.start(&["--batch-rows=70", "--epoch", epoch]);
+        until("they are loaded", || place.query(COUNTS) == expected && place.committed(0) == Some(300)).await;
+        sink.stop().await;
+    };
+    load("0", "300\t300").await;
+    place.query("ALTER TABLE {database}.hits DELETE WHERE kafka_partition = 0 AND kafka_offset >= 100 SETTINGS mutations_sync = 2");
+    assert_eq!(place.query(COUNTS), "100\t100");
+    let report = place.audit(&[]).await;
+    assert_eq!(report.missing(), 200, "{report}");
+    place.commit(0, 100, "");
+    load("1", "300\t300").await;
+    let report = place.audit(&[]).await;
+    assert!(report.is_clean(), "{report}");
+}
+
 /// The same crash, and somebody takes the lists away: what is protected against is really there.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_list_the_same_crash_doubles() {

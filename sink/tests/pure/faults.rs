@@ -217,6 +217,37 @@ async fn a_refused_row_is_found_in_few_requests() {
     assert_eq!((requests, stored.len()), (21, 10));
 }
 
+/// Wherever a sink is killed while it looks for refused rows, the next one sends the same rows under the same tokens, and
+/// so ClickHouse, which knows the tokens, ends up with each row once.
+#[tokio::test]
+async fn killed_while_it_looks_for_refused_rows() {
+    const ROWS: i64 = 50;
+    let bad = BTreeSet::from([3, 20, 21, 49]);
+    let (_, expected, requests) = load_with_bad_rows(ROWS, bad.clone()).await;
+    for killed_at in 0..requests {
+        let stored: Arc<Mutex<BTreeSet<(i64, i64)>>> = Arc::default();
+        let loader = |last_request: usize, topic: Topic| {
+            let (known, bad) = (Arc::clone(&stored), bad.clone());
+            let store = Scripted::new(move |number, (first, last)| {
+                if bad.range(first..=last).next().is_some() {
+                    return Err(refused());
+                }
+                known.lock().unwrap().insert((first, last));
+                // Stored, and nobody is left to be told.
+                if number < last_request { Ok(()) } else { Err(Fault::Halt(ExitCode::Failed, "killed".to_owned())) }
+            });
+            Loader::new(store, topic, setting(&metrics()))
+        };
+        let killed = loader(killed_at, Topic::default()).load(batch(&metrics(), &hits(ROWS))).await;
+        let topic = Topic::default();
+        let letters = Arc::clone(&topic.letters);
+        loader(usize::MAX, topic).load(batch(&metrics(), &hits(ROWS))).await.unwrap();
+        let dead: BTreeSet<i64> = letters.lock().unwrap().iter().map(|(offset, ..)| *offset).collect();
+        assert_eq!(dead, bad, "killed at request {killed_at} ({killed:?})");
+        assert_eq!(*stored.lock().unwrap(), expected.iter().copied().collect(), "killed at request {killed_at}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
