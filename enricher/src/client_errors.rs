@@ -15,21 +15,8 @@ pub(crate) fn log(client: &str, error: &KafkaError, reason: &str) {
     }
 }
 
-/// True for an error that passes by itself when the brokers are well again.
+/// True for an error that passes by itself when the brokers are well again and the group has settled.
 pub(crate) fn passes(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::WaitingForCoordinator
-                | RDKafkaErrorCode::CoordinatorLoadInProgress
-                | RDKafkaErrorCode::CoordinatorNotAvailable
-                | RDKafkaErrorCode::NotCoordinator
-                | RDKafkaErrorCode::RequestTimedOut
-                | RDKafkaErrorCode::RebalanceInProgress
-                | RDKafkaErrorCode::IllegalGeneration
-        )
-    )
+    let group = [RDKafkaErrorCode::RebalanceInProgress, RDKafkaErrorCode::IllegalGeneration];
+    service::kafka::passes(error) || error.rdkafka_error_code().is_some_and(|code| group.contains(&code))
 }

@@ -13,6 +13,7 @@ use schemas::topics::Topic;
 use crate::options::{KafkaOptions, TopicSetup};
 
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Why topics can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,19 +64,42 @@ fn first_name(property: &str) -> &str {
     SECOND_NAMES.iter().find(|(second, _)| *second == property).map_or(property, |(_, first)| first)
 }
 
-/// True for what passes by itself while a cluster starts or moves.
-fn passes(code: RDKafkaErrorCode) -> bool {
+/// True for an error that passes by itself once the brokers are well again, or have found their leaders.
+#[must_use]
+pub fn passes(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(
-        code,
-        Code::RequestTimedOut
-            | Code::OperationTimedOut
-            | Code::BrokerNotAvailable
-            | Code::BrokerTransportFailure
-            | Code::LeaderNotAvailable
-            | Code::NotController
-            | Code::NetworkException
+        error.rdkafka_error_code(),
+        Some(
+            Code::AllBrokersDown
+                | Code::BrokerNotAvailable
+                | Code::BrokerTransportFailure
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::LeaderNotAvailable
+                | Code::NetworkException
+                | Code::NotController
+                | Code::NotCoordinator
+                | Code::NotLeaderForPartition
+                | Code::OperationTimedOut
+                | Code::RequestTimedOut
+                | Code::WaitingForCoordinator
+        )
     )
+}
+
+/// Asks the brokers, and again while their answer is an error that passes, for at most `patience`. Blocks.
+///
+/// # Errors
+/// The last one.
+pub fn ask<T>(patience: Duration, question: impl Fn() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let begun = Instant::now();
+    loop {
+        match question() {
+            Err(error) if passes(&error) && begun.elapsed() < patience => std::thread::sleep(ASK_AGAIN),
+            answer => return answer,
+        }
+    }
 }
 
 impl KafkaOptions {
@@ -149,7 +173,7 @@ impl KafkaOptions {
             match result {
                 Ok(topic) => tracing::info!(topic, "created topic"),
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((_, code)) if passes(code) => return Err(brokers(KafkaError::AdminOp(code))),
+                Err((_, code)) if passes(&KafkaError::Global(code)) => return Err(brokers(KafkaError::AdminOp(code))),
                 Err((topic, cause)) => return Err(TopicError::Create { topic, cause }),
             }
         }

@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 use schemas::Stage;
 use schemas::topics::HITS_ENRICHED;
-use service::kafka::TopicError;
+use service::kafka::{TopicError, ask};
 use service::options::KafkaOptions;
 
 use crate::audit::report::Span;
@@ -63,7 +63,7 @@ impl Source {
         ];
         let consumer: BaseConsumer = kafka.client("sink", &settings).create()?;
         let topic = kafka.topic(&HITS_ENRICHED);
-        let metadata = consumer.fetch_metadata(Some(&topic), PATIENCE)?;
+        let metadata = ask(PATIENCE, || consumer.fetch_metadata(Some(&topic), PATIENCE))?;
         let found = metadata.topics().iter().flat_map(|topic| topic.partitions());
         let mut partitions: Vec<i32> = found.map(rdkafka::metadata::MetadataPartition::id).collect();
         partitions.sort_unstable();
@@ -82,10 +82,10 @@ impl Source {
         for partition in &self.partitions {
             asked.add_partition(&self.topic, *partition);
         }
-        let committed = self.consumer.committed_offsets(asked, PATIENCE)?;
+        let committed = ask(PATIENCE, || self.consumer.committed_offsets(asked.clone(), PATIENCE))?;
         let (from, to) = (self.offsets_at(from)?, self.offsets_at(to)?);
         let extent = |partition: &i32| {
-            let (low, high) = self.consumer.fetch_watermarks(&self.topic, *partition, PATIENCE)?;
+            let (low, high) = ask(PATIENCE, || self.consumer.fetch_watermarks(&self.topic, *partition, PATIENCE))?;
             let told = |offsets: &TopicPartitionList| {
                 let found = offsets.find_partition(&self.topic, *partition)?;
                 found.error().ok().and_then(|()| offset_of(found.offset()))
@@ -107,7 +107,7 @@ impl Source {
         for partition in &self.partitions {
             asked.add_partition_offset(&self.topic, *partition, Offset::Offset(time.max(0)))?;
         }
-        Ok(Some(self.consumer.offsets_for_times(asked, PATIENCE)?))
+        Ok(Some(ask(PATIENCE, || self.consumer.offsets_for_times(asked.clone(), PATIENCE))?))
     }
 
     /// The offsets in these gaps, which are in order, at which a message can be read.

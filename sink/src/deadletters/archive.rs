@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use schemas::codec::decode_all;
 use schemas::topics::HITS_DEAD;
 use schemas::{DeadLetter, Reader, WireError};
-use service::kafka::TopicError;
+use service::kafka::{TopicError, ask};
 use service::options::KafkaOptions;
 
 use crate::error::SinkError;
@@ -70,7 +70,7 @@ impl Archive {
         ];
         let consumer: BaseConsumer = kafka.client("sink", &defaults).create()?;
         let topic = kafka.topic(&HITS_DEAD);
-        let metadata = consumer.fetch_metadata(Some(&topic), FIND)?;
+        let metadata = ask(FIND, || consumer.fetch_metadata(Some(&topic), FIND))?;
         let found = metadata.topics().iter().flat_map(|topic| topic.partitions());
         let partitions: Vec<i32> = found.map(rdkafka::metadata::MetadataPartition::id).collect();
         if partitions.is_empty() {
@@ -108,7 +108,7 @@ impl Archive {
             starts.add_partition_offset(&self.topic, *partition, earliest)?;
         }
         if since.is_some() {
-            starts = self.consumer.offsets_for_times(starts, SILENCE)?;
+            starts = ask(SILENCE, || self.consumer.offsets_for_times(starts.clone(), SILENCE))?;
         }
         self.read(&starts, visit)
     }
