@@ -157,3 +157,38 @@ async fn what_an_operator_has_to_put_right_halts_it() {
         assert_eq!((metrics.outcome(Outcome::Returned).get(), dead(metrics)), (10, 0), "{name}");
     }
 }
+
+/// A table with too many parts is given time, and what comes meanwhile becomes one large batch rather than many small.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_parts_make_batches_grow() {
+    let Some(stack) = local::stack_or_skip("too_many_parts_make_batches_grow") else { return };
+    let place = Place::migrated(stack, "parts").await;
+    place.create_topics().await;
+    let sink = place.start(&["--batch-delay=0.05"]);
+    for round in 0..10u128 {
+        place.produce(0, &hits(10 * round, 10));
+        until("they arrive", || place.query(COUNT) == (10 * (round + 1)).to_string()).await;
+    }
+    let largest = || -> u64 {
+        let sql = "SELECT max(rows) FROM (SELECT count() AS rows FROM {database}.hits GROUP BY inserted_at)";
+        place.query(sql).parse().unwrap()
+    };
+    let before = largest();
+    assert!(before <= 10, "{before}");
+    place.query("SYSTEM STOP MERGES {database}.hits");
+    place.query("ALTER TABLE {database}.hits MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1");
+    for round in 10..60u128 {
+        place.produce(0, &hits(10 * round, 10));
+    }
+    let metrics = &sink.instruments.metrics;
+    until("it is told to slow down", || metrics.faults("slow_down").get() > 0).await;
+    until("all is read", || metrics.received.get() == 600).await;
+    assert!(!sink.instruments.health.obstacles().is_empty());
+    place.query("ALTER TABLE {database}.hits RESET SETTING parts_to_throw_insert, parts_to_delay_insert");
+    place.query("SYSTEM START MERGES {database}.hits");
+    until("all arrive", || place.query(COUNT) == "600").await;
+    // Four may be on their way; what is read while they wait is one.
+    assert!(largest() >= 10 * before, "{before} rows at most before, then {}", largest());
+    let metrics = sink.stop().await.metrics;
+    assert_eq!((metrics.outcome(Outcome::Inserted).get(), dead(&metrics)), (600, 0));
+}
