@@ -169,6 +169,22 @@ impl ClickHouse {
         self.ask(|client| client.query_raw(query).fetch_all::<R>()).await
     }
 
+    /// All rows of a query that is run under settings of its own.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn rows_with<R: RowOwned + RowRead>(
+        &self,
+        query: &str,
+        settings: &[(&'static str, &'static str)],
+    ) -> Result<Vec<R>, Fault> {
+        self.ask(|client| {
+            let query = client.query_raw(query);
+            settings.iter().fold(query, |query, (name, value)| query.with_setting(*name, *value)).fetch_all::<R>()
+        })
+        .await
+    }
+
     /// Columns of a table of the database, in order; none where it does not exist.
     ///
     /// # Errors

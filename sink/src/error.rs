@@ -2,6 +2,7 @@
 
 use service::kafka::TopicError;
 
+use crate::audiences::AudienceError;
 use crate::deadletters::DeadLettersError;
 use crate::intents::IntentError;
 use crate::migrate::MigrateError;
@@ -75,6 +76,9 @@ pub enum SinkError {
     /// A command about dead letters can't be done.
     #[error(transparent)]
     DeadLetters(#[from] DeadLettersError),
+    /// A command about audiences can't be done.
+    #[error(transparent)]
+    Audiences(#[from] AudienceError),
     /// An audit found something.
     #[error("the table is not what the topic says: {doubled} offsets are there twice, {missing} are missing")]
     NotClean {
@@ -98,6 +102,7 @@ impl SinkError {
                 ExitCode::Kafka
             }
             Self::Migrate(error) => error.exit_code(),
+            Self::Audiences(error) => error.exit_code(),
             Self::NotClean { .. } => ExitCode::NotClean,
             Self::DeadLetters(DeadLettersError::Undelivered { .. }) => ExitCode::Kafka,
             Self::DeadLetters(_) | Self::Wire(_) | Self::Listen(_) | Self::Metrics(_) | Self::Ended(_) => {

@@ -16,12 +16,13 @@
 //!
 //! [`outcome`] counts what became of each hit, [`metrics`] has the rest. [`run`](mod@run) puts the parts together.
 //! [`audit`] holds the table against the topic. [`migrate`] brings the database to what this version needs, from the files in `migrations/`; [`statements`] takes them
-//! apart. [`deadletters`] is what operators do with `hits.dead`.
+//! apart. [`deadletters`] is what operators do with `hits.dead`, [`audiences`] what they do with audiences.
 //!
 //! A hit is acknowledged to Kafka once it is in the table or in `hits.dead`, never before. The sink never changes a hit,
 //! never looks at what it means, never reads the table it writes, and never gives up a hit for a mistake that is not the
 //! hit's.
 
+pub mod audiences;
 pub mod audit;
 pub mod batch;
 pub mod board;

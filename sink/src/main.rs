@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use sink::audiences::options::AudiencesOptions;
 use sink::audit::AuditOptions;
 use sink::clickhouse::ClickHouse;
 use sink::deadletters::options::DeadLettersOptions;
@@ -18,6 +19,7 @@ async fn main() -> ExitCode {
         Command::Migrate(options) => migrate(options).await,
         Command::Audit(options) => audit(*options).await,
         Command::DeadLetters(options) => dead_letters(*options).await,
+        Command::Audiences(options) => audiences(*options).await,
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("sink: {error}");
@@ -51,4 +53,10 @@ async fn audit(options: AuditOptions) -> anyhow::Result<()> {
 async fn dead_letters(options: DeadLettersOptions) -> anyhow::Result<()> {
     let printed = sink::deadletters::run(options).await?;
     Ok(std::io::stdout().write_all(&printed)?)
+}
+
+async fn audiences(options: AudiencesOptions) -> anyhow::Result<()> {
+    let shutdown = service::shutdown::on_signal()?;
+    let print = |text: &str| print!("{text}");
+    Ok(sink::audiences::run(options.action, shutdown, print).await?)
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::audiences::options::AudiencesOptions;
 use crate::audit::AuditOptions;
 use crate::deadletters::options::DeadLettersOptions;
 use crate::intents::LONGEST_EPOCH;
@@ -35,6 +36,8 @@ pub enum Command {
     DeadLetters(Box<DeadLettersOptions>),
     /// Name every offset that is in the table twice, and every one that is missing
     Audit(Box<AuditOptions>),
+    /// Define audiences, and keep up who is in them
+    Audiences(Box<AudiencesOptions>),
 }
 
 /// Options of `sink run`.

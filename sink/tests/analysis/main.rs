@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, which clippy does not take for tests")]
 
 mod arrival;
+mod audiences;
 mod funnels;
 mod interests;
 mod lead_scores;

@@ -1,0 +1,129 @@
+//! Audiences as the database has them.
+
+use clap::ValueEnum;
+use clickhouse::Row;
+use serde::Deserialize;
+
+use super::AudienceError;
+use super::condition::{Condition, Scope, quote};
+use crate::clickhouse::ClickHouse;
+use crate::fault::Fault;
+
+/// Who the members of an audience are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Members {
+    /// Visitors who can be recognised on another day.
+    Visitors,
+    /// Companies.
+    Companies,
+}
+
+impl Members {
+    /// The view that the condition is about.
+    #[must_use]
+    pub fn view(self) -> &'static str {
+        match self {
+            Self::Visitors => "visitors",
+            Self::Companies => "companies",
+        }
+    }
+
+    /// The column that names a member.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Visitors => "visitor_id",
+            Self::Companies => "company",
+        }
+    }
+
+    /// What holds for all members, whatever the condition is. Whoever objected is in no audience: their id is forgotten
+    /// after the day, so they could only ever come in.
+    #[must_use]
+    pub fn always(self) -> &'static str {
+        match self {
+            Self::Visitors => "NOT `is_anonymous`",
+            Self::Companies => "`company` != ''",
+        }
+    }
+
+    fn of_view(view: &str) -> Option<Self> {
+        Self::value_variants().iter().find(|members| members.view() == view).copied()
+    }
+}
+
+/// An audience, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]
+pub struct Definition {
+    /// Key of the site.
+    pub site: String,
+    /// Name.
+    pub audience: String,
+    /// View that the condition is about.
+    pub members_are: String,
+    /// The condition, as somebody wrote it.
+    pub condition: String,
+    /// What it is for.
+    pub description: String,
+    /// How many are in it now.
+    pub members: u64,
+}
+
+impl Definition {
+    /// Who its members are.
+    ///
+    /// # Errors
+    /// Where the row names another view, which no `define` wrote.
+    pub fn members_are(&self) -> Result<Members, AudienceError> {
+        let unknown = || AudienceError::Unknown(self.audience.clone(), self.members_are.clone());
+        Members::of_view(&self.members_are).ok_or_else(unknown)
+    }
+
+    /// Reads its condition, each time anew: what stands in the table might have been written by somebody else.
+    ///
+    /// # Errors
+    /// Where it is not allowed, or ClickHouse can't be asked for the columns of the view.
+    pub async fn read(&self, clickhouse: &ClickHouse) -> Result<Condition, AudienceError> {
+        let members = self.members_are()?;
+        let columns = clickhouse.columns(members.view()).await?;
+        let columns: Vec<String> = columns.into_iter().map(|column| column.name).collect();
+        let scope = Scope {
+            database: clickhouse.database(),
+            site: &self.site,
+            view: members.view(),
+            key: members.key(),
+            columns: &columns,
+        };
+        let refused = |error| AudienceError::Condition(self.audience.clone(), error);
+        Condition::read(&self.condition, &scope).map_err(refused)
+    }
+
+    /// Writes it, as active or as dropped.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn write(&self, clickhouse: &ClickHouse, is_active: bool) -> Result<(), Fault> {
+        let values = [&self.site, &self.audience, &self.members_are, &self.condition, &self.description];
+        let values = values.map(|value| quote(value)).join(", ");
+        let statement = format!(
+            "INSERT INTO {}.audience_definitions (site, audience, members_are, condition, description, is_active) \
+             SETTINGS async_insert = 0 VALUES ({values}, {is_active})",
+            clickhouse.database()
+        );
+        clickhouse.execute(&statement).await
+    }
+}
+
+/// All audiences, or those of one site, by site and name.
+///
+/// # Errors
+/// The class of the failure.
+pub async fn definitions(clickhouse: &ClickHouse, site: Option<&str>) -> Result<Vec<Definition>, Fault> {
+    let condition = site.map_or_else(|| "1".to_owned(), |site| format!("site = {}", quote(site)));
+    let query = format!(
+        "SELECT toString(site) AS site, audience, toString(members_are) AS members_are, condition, description, members \
+         FROM {}.audiences WHERE {condition} ORDER BY site, audience",
+        clickhouse.database()
+    );
+    clickhouse.rows(&query).await
+}
