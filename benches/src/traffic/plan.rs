@@ -3,7 +3,7 @@
 use schemas::Kind;
 use uuid::Uuid;
 
-use super::dice::{Dice, uuid_at};
+use super::dice::{Dice, scatter, uuid_at};
 use super::person::{Permission, Person};
 use super::settings::DAY;
 use super::visit::{Action, CameFrom, EVENTS, Session, TERMS, Visit, Visitor};
@@ -113,8 +113,8 @@ impl Planner<'_> {
             Permission::All => Visitor::Known(person, visitor_id(self.world, person, device)),
             Permission::OneDay => {
                 let place = (site as i64) << 40 | at.div_euclid(DAY) << 8 | device as i64;
-                let hash = uuid_at(0, self.world.settings.seed ^ place as u64, 6, person.into());
-                Visitor::ForADay(person, hash.simple().to_string())
+                let first = scatter(scatter(self.world.settings.seed ^ u64::from(person)) ^ place as u64);
+                Visitor::ForADay(person, format!("{first:016x}{:016x}", scatter(first)))
             }
             Permission::Nothing => Visitor::Nobody(person),
         }
@@ -325,7 +325,10 @@ impl Planner<'_> {
 
 /// The visitor id of a person's device, the same on all sites of a customer.
 pub(super) fn visitor_id(world: &World, person: u32, device: usize) -> String {
-    uuid_at(world.settings.start, world.settings.seed, 5, u64::from(person) << 8 | device as u64).to_string()
+    let settings = &world.settings;
+    let number = u64::from(person) << 8 | device as u64;
+    let given_at = settings.start - scatter(number) as i64 % (settings.end - settings.start);
+    uuid_at(given_at, settings.seed, 5, number).to_string()
 }
 
 /// Puts actions in order of time, no two at the same millisecond.

@@ -1,0 +1,9 @@
+//! The analysts' views on a real ClickHouse, against the ledger of whoever made the traffic up: loaded as the sink loads,
+//! with a partition that lags by days, with clients' repeats, and with a day that is replayed under other tokens.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails here has failed")]
+
+mod companies;
+mod content;
+mod sessions;
+mod stage;
+mod visitors;
