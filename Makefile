@@ -30,8 +30,14 @@ soak:
 lint:
 	@deploy/local/lint.sh
 
+# Measures everything and writes a report; on an idle machine, REPORT=benches for the results of record.
+bench: export REPORT ?= target/bench
 bench:
-	@cargo bench -p benches
+	@deploy/local/fetch.py
+	@cargo build --release -p collector -p enricher -p sink -p benches --bins
+	@mkdir -p target/bench
+	@cargo bench -p benches > target/bench/micro.txt
+	@target/release/bench all --micro target/bench/micro.txt --output $$REPORT
 
 # The data of the stack's Kafka and ClickHouse, and its logs. What was fetched stays.
 clean-local: down
