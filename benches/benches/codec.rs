@@ -3,11 +3,14 @@
 #![allow(clippy::expect_used, reason = "a measurement that can't go on stops")]
 
 use apache_avro::{Schema, from_avro_datum, to_avro_datum};
-use divan::{Bencher, black_box};
+use divan::{AllocProfiler, Bencher, black_box};
 use schemas::codec::{decode_all, owned};
 use schemas::wire::parse_versions;
 use schemas::{Consent, Encode, Kind, Map, Protocol, RawHit, VisitorIdSource};
 use uuid::Uuid;
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, RwLock};
 
-use divan::Bencher;
 use divan::counter::ItemsCount;
+use divan::{AllocProfiler, Bencher};
 use enricher::data::geoip::GeoIp;
 use enricher::data::referrers::Referrers;
 use enricher::data::user_agents::UserAgents;
@@ -20,6 +20,9 @@ use uuid::Uuid;
 
 const HITS: usize = 1_000;
 const NOW: i64 = 1_700_000_000_000;
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
 fn main() {
     divan::main();
