@@ -13,7 +13,7 @@ use crate::identity::Newcomer;
 use crate::outcome::{Outcome, Received};
 use crate::policy::{self, Decision};
 use crate::publisher::{Durable, Messages, PublishError};
-use crate::routes::Collector;
+use crate::routes::{Collector, OTHER_REGION, UNKNOWN_SITE};
 
 /// A hit larger than this as JSON is none.
 const LARGEST_HIT: usize = 65_536;
@@ -152,8 +152,12 @@ impl Prepared {
             return self.reject(received, Outcome::DroppedNoSite, index, "the hit names no site".to_owned());
         }
         let sites = collector.sites.current();
-        let Some(site) = sites.get(&site_key) else {
-            return self.reject(received, Outcome::DroppedUnknownSite, index, "the site is not known".to_owned());
+        let site = match collector.site(&sites, &site_key) {
+            Ok(site) => site,
+            Err(Outcome::DroppedRegion) => {
+                return self.reject(received, Outcome::DroppedRegion, index, OTHER_REGION.to_owned());
+            }
+            Err(outcome) => return self.reject(received, outcome, index, UNKNOWN_SITE.to_owned()),
         };
         if client.origin().is_some_and(|origin| !site.allows_origin(&origin)) {
             let reason = "the origin is not one of the site's".to_owned();
@@ -211,6 +215,7 @@ impl Answer {
         match self.rejected.first() {
             Some(first) if self.accepted + self.dropped == 0 => match first.outcome {
                 Outcome::DroppedUnknownSite => StatusCode::NOT_FOUND,
+                Outcome::DroppedRegion => StatusCode::MISDIRECTED_REQUEST,
                 Outcome::DroppedOrigin => StatusCode::FORBIDDEN,
                 _ => StatusCode::BAD_REQUEST,
             },

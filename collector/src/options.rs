@@ -23,6 +23,9 @@ pub struct Options {
     /// The file of the sites, read again when it changes
     #[arg(long, value_name = "FILE", default_value = "sites.toml")]
     pub sites: PathBuf,
+    /// Region of this collector and its brokers; hits of sites that belong to another are refused
+    #[arg(long, value_name = "NAME")]
+    pub region: Option<String>,
     /// Networks of proxies whose forwarding headers count, such as 10.0.0.0/8; may be given more than once
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub trusted_proxy: Vec<IpNet>,

@@ -19,6 +19,8 @@ pub enum Outcome {
     DroppedObjection,
     /// Names a site that is not configured.
     DroppedUnknownSite,
+    /// Names a site of another region.
+    DroppedRegion,
     /// Names no site.
     DroppedNoSite,
     /// Sent by a script of an origin that is not the site's.
@@ -44,6 +46,7 @@ impl Outcome {
         Self::Spooled,
         Self::DroppedObjection,
         Self::DroppedUnknownSite,
+        Self::DroppedRegion,
         Self::DroppedNoSite,
         Self::DroppedOrigin,
         Self::DroppedBatchTooLarge,
@@ -62,6 +65,7 @@ impl Outcome {
             Self::Spooled => "spooled",
             Self::DroppedObjection => "dropped_objection",
             Self::DroppedUnknownSite => "dropped_unknown_site",
+            Self::DroppedRegion => "dropped_region",
             Self::DroppedNoSite => "dropped_no_site",
             Self::DroppedOrigin => "dropped_origin",
             Self::DroppedBatchTooLarge => "dropped_batch_too_large",

@@ -43,9 +43,9 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
         Ok(read) => read,
         Err(error) => {
             let raw_site = query.split('&').find_map(|pair| pair.strip_prefix("site=")).unwrap_or_default();
-            return match sites.get(raw_site) {
-                Some(_) => unreadable(collector, raw_site, query, &error.to_string()),
-                None => Prepared::dropped(Outcome::DroppedUnknownSite),
+            return match collector.site(&sites, raw_site) {
+                Ok(_) => unreadable(collector, raw_site, query, &error.to_string()),
+                Err(outcome) => Prepared::dropped(outcome),
             };
         }
     };
@@ -54,7 +54,10 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
     if site_key.is_empty() {
         return Prepared::dropped(Outcome::DroppedNoSite);
     }
-    let Some(site) = sites.get(&site_key) else { return Prepared::dropped(Outcome::DroppedUnknownSite) };
+    let site = match collector.site(&sites, &site_key) {
+        Ok(site) => site,
+        Err(outcome) => return Prepared::dropped(outcome),
+    };
     let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement);
     let Some(signal) = policy::decide(site, client, measurement).signal() else {
         return Prepared::dropped(Outcome::DroppedObjection);

@@ -14,14 +14,14 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use service::endpoint::Endpoint;
-use service::sites::SitesFile;
+use service::sites::{Site, Sites, SitesFile};
 
 use crate::body::{self, BodyError, Bounds};
 use crate::client::{Client, Forwarding};
 use crate::daily_keys::DailyKeys;
 use crate::metrics::Metrics;
 use crate::opt_out::{self, Wish};
-use crate::outcome::Received;
+use crate::outcome::{Outcome, Received};
 use crate::publisher::Publisher;
 use crate::tag::{self, TagSettings};
 use crate::{Options, api, pixel};
@@ -36,6 +36,10 @@ const ACCEPT_CLIENT_HINTS: (HeaderName, HeaderValue) = (
     HeaderName::from_static("accept-ch"),
     HeaderValue::from_static("Sec-CH-UA-Platform-Version, Sec-CH-UA-Model, Sec-CH-UA-Full-Version-List"),
 );
+/// What is said of a site that is in no file.
+pub const UNKNOWN_SITE: &str = "the site is not known";
+/// What is said of a site whose hits must not come here.
+pub const OTHER_REGION: &str = "the site belongs to another region; send its hits to a collector there";
 /// A client that could not be served tries again after this many seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
@@ -136,9 +140,22 @@ impl Collector {
         with_cookies(json(prepared.answer.status(), &prepared.answer), prepared.cookies)
     }
 
+    /// The site with a key, or what becomes of hits that name it.
+    ///
+    /// # Errors
+    /// Where it is not known, or its hits must not come here.
+    pub fn site<'a>(&self, sites: &'a Sites, key: &str) -> Result<&'a Arc<Site>, Outcome> {
+        let site = sites.get(key).ok_or(Outcome::DroppedUnknownSite)?;
+        if site.belongs_to(self.options.region.as_deref()) { Ok(site) } else { Err(Outcome::DroppedRegion) }
+    }
+
     fn tag_settings(&self, key: &str) -> Answer {
         let sites = self.sites.current();
-        let Some(site) = sites.get(key) else { return problem(StatusCode::NOT_FOUND, "the site is not known") };
+        let site = match self.site(&sites, key) {
+            Ok(site) => site,
+            Err(Outcome::DroppedRegion) => return problem(StatusCode::MISDIRECTED_REQUEST, OTHER_REGION),
+            Err(_) => return problem(StatusCode::NOT_FOUND, UNKNOWN_SITE),
+        };
         let mut answer = json(StatusCode::OK, &TagSettings::of(key, site));
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
         answer

@@ -4,6 +4,7 @@
 
 mod support;
 
+use collector::outcome::Outcome;
 use schemas::{DeadLetter, Kind, Protocol, Reader, Signal, VisitorIdSource};
 use serde_json::json;
 use support::{Fixture, cookies, header, json};
@@ -77,6 +78,32 @@ fn the_pixel_answers_a_picture_whatever_comes() {
     let letter: DeadLetter = schemas::codec::decode_all(&body).unwrap();
     assert_eq!((letter.site.as_ref(), letter.original.as_ref()), ("demo", &b"site=demo&title=%ff"[..]));
     collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn a_site_of_another_region_is_refused_and_nothing_of_it_is_stored() {
+    for elsewhere in [&["--region=us"][..], &[]] {
+        let collector = Fixture::start(elsewhere);
+        for query in ["", "&title=%ff"] {
+            let pixel = collector.get(&format!("/p.gif?site=european{query}"), &[]);
+            assert_eq!((pixel.status().as_u16(), header(&pixel, "x-hitmeter-outcome")), (200, Some("dropped_region")));
+            assert!(cookies(&pixel).is_empty());
+        }
+        assert_eq!(collector.get("/v1/sites/european", &[]).status(), 421);
+        let post = collector.post("/v1/hits", &[], r#"{"site":"european"}"#);
+        assert_eq!(post.status(), 421);
+        assert!(json(&post)["rejected"][0]["reason"].as_str().unwrap().contains("another region"));
+        let both = collector.post("/v1/hits", &[], r#"[{"site":"european"},{"site":"demo"}]"#);
+        assert_eq!((both.status().as_u16(), &json(&both)["accepted"]), (200, &json!(1)));
+        collector.hits(|_, hit| assert_eq!(hit.site, "demo"));
+        assert_eq!(collector.metrics.outcome(Outcome::DroppedRegion), 4);
+        collector.assert_outcomes_add_up();
+    }
+    let at_home = Fixture::start(&["--region=eu"]);
+    assert_eq!(at_home.get("/v1/sites/european", &[]).status(), 200);
+    let pixel = at_home.get("/p.gif?site=european", &[]);
+    assert_eq!(header(&pixel, "x-hitmeter-outcome"), Some("accepted"));
+    assert_eq!(at_home.hits(|_, hit| assert_eq!(hit.site, "european")), 1);
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub enum ConsentPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Site {
+    /// Region whose collectors may take its hits; any collector where absent.
+    pub region: Option<String>,
     /// Origins whose scripts may send hits, such as `https://www.example.com`.
     pub origins: Vec<String>,
     /// Domain of the cookies; the collector's own host where absent.
@@ -74,6 +76,7 @@ impl Default for Site {
     fn default() -> Self {
         let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Self {
+            region: None,
             origins: Vec::new(),
             cookie_domain: None,
             signals: SignalPolicy::default(),
@@ -169,6 +172,9 @@ impl Site {
                 return Err(format!("origin {origin:?} is not of the form https://host or https://host:port"));
             }
         }
+        if let Some(region) = self.region.as_ref().filter(|region| region.is_empty()) {
+            return Err(format!("region {region:?} names none; leave it out where any collector may take the hits"));
+        }
         let domain = |character: char| character.is_ascii_alphanumeric() || "-.".contains(character);
         match &self.cookie_domain {
             Some(name) if name.is_empty() || !name.chars().all(domain) => {
@@ -176,6 +182,12 @@ impl Site {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True for a collector of this region, or of none, that may take the site's hits.
+    #[must_use]
+    pub fn belongs_to(&self, region: Option<&str>) -> bool {
+        self.region.is_none() || self.region.as_deref() == region
     }
 
     /// True for an origin, as in the `Origin` header, whose scripts may send hits.

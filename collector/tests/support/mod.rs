@@ -29,6 +29,9 @@ origins = ["https://www.example.com"]
 consent = "required"
 [sites.drop]
 signals = "drop"
+[sites.european]
+region = "eu"
+origins = ["https://www.example.eu"]
 [sites.hash]
 cookieless = true
 [sites.domain]
