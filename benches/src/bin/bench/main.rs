@@ -29,6 +29,9 @@ struct Options {
     /// Folder for the report
     #[arg(long, value_name = "FOLDER", default_value = "target/bench", global = true)]
     output: PathBuf,
+    /// A further option of the collector, to see what it does: --collector-option=--publish-linger=10
+    #[arg(long, value_name = "OPTION", global = true, allow_hyphen_values = true)]
+    collector_option: Vec<String>,
     /// Short runs, to see that all of it works; the figures mean little
     #[arg(long, global = true)]
     quick: bool,
@@ -66,8 +69,9 @@ struct AllOptions {
     micro: Option<PathBuf>,
 }
 
-/// How long everything takes.
+/// How long everything takes, and what is tried.
 struct Plan {
+    collector: Vec<String>,
     times: Times,
     hits: usize,
     rounds: usize,
@@ -76,19 +80,26 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(quick: bool) -> Self {
-        if quick {
+    fn new(Options { quick, collector_option, .. }: &Options) -> Self {
+        let collector = collector_option.clone();
+        if *quick {
             let times = Times { rounds: 1, round: 2, step: 2 };
-            return Self { times, hits: 120_000, rounds: 1, first_rate: 2_000.0, step: 4 };
+            return Self { collector, times, hits: 120_000, rounds: 1, first_rate: 2_000.0, step: 4 };
         }
         let times = Times { rounds: 5, round: 6, step: 4 };
-        Self { times, hits: 1_000_000, rounds: 3, first_rate: 4_000.0, step: 15 }
+        Self { collector, times, hits: 1_000_000, rounds: 3, first_rate: 4_000.0, step: 15 }
+    }
+}
+
+impl Plan {
+    fn collector_options(&self) -> Vec<&str> {
+        self.collector.iter().map(String::as_str).collect()
     }
 }
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let plan = Plan::new(options.quick);
+    let plan = Plan::new(&options);
     let bed = Bed::start()?;
     let mut report = Report { clickhouse: bed.query("SELECT version()")?, ..Report::default() };
     match &options.command {
@@ -108,7 +119,7 @@ fn main() -> anyhow::Result<()> {
 
 fn measure_requests(bed: &Bed, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     eprintln!("nginx and the collector");
-    report.requests = Some(requests::measure(bed, plan.times, plan.hits as u64)?);
+    report.requests = Some(requests::measure(bed, plan.times, plan.hits as u64, &plan.collector_options())?);
     Ok(())
 }
 
@@ -121,7 +132,7 @@ fn measure_stages(bed: &Bed, plan: &Plan, report: &mut Report) -> anyhow::Result
 
 fn measure_path(bed: &Bed, plan: &Plan, report: &mut Report, options: &PathOptions) -> anyhow::Result<()> {
     eprintln!("the whole path");
-    let mut path = path::Path::start(bed)?;
+    let mut path = path::Path::start(bed, &plan.collector_options())?;
     let rate = match options.rate {
         Some(rate) => rate,
         None => {

@@ -84,13 +84,13 @@ impl Step {
 }
 
 impl<'a> Path<'a> {
-    /// Starts it, as `make up` does.
-    pub fn start(bed: &'a Bed) -> anyhow::Result<Self> {
+    /// Starts it, as `make up` does, the collector with further options.
+    pub fn start(bed: &'a Bed, collector_options: &[&str]) -> anyhow::Result<Self> {
         bed.migrate(DATABASE)?;
         let sink = bed.sink(PREFIX, DATABASE, Cores::All)?;
         let enricher = bed.enricher(PREFIX, Cores::All, &[])?;
         let spool = bed.path("spool").display().to_string();
-        let collector = bed.collector(PREFIX, Cores::All, &["--spool", &spool])?;
+        let collector = bed.collector(PREFIX, Cores::All, &[&["--spool", &spool], collector_options].concat())?;
         Ok(Self { bed, collector, enricher, sink, acknowledged: 0 })
     }
 

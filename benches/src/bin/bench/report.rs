@@ -266,7 +266,9 @@ fn write_requests(text: &mut String, results: &requests::Results, plot: &str) {
         "One core for the server, the other for the load and Kafka. {} requests/s, by turns (A B A B), medians:\n",
         thousands(COMPARED_AT)
     );
-    text.push_str("| | us a request | each round | p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|---|\n");
+    text.push_str(
+        "| | us a request | each round | Kafka's us | p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|---|---|\n",
+    );
     for (name, points) in
         [("nginx empty_gif", &results.nginx), ("collector, acknowledged by Kafka", &results.collector)]
     {
@@ -274,9 +276,10 @@ fn write_requests(text: &mut String, results: &requests::Results, plot: &str) {
         let rounds: Vec<String> = points.iter().map(|point| format!("{:.1}", point.microseconds)).collect();
         let _ = writeln!(
             text,
-            "| {name} | {:.1} | {} | {:.2} | {:.2} | {:.2} |",
+            "| {name} | {:.1} | {} | {:.1} | {:.2} | {:.2} | {:.2} |",
             of(|point| point.microseconds),
             rounds.join(", "),
+            of(|point| point.kafka),
             of(|point| point.p50),
             of(|point| point.p99),
             of(|point| point.p999)
@@ -285,7 +288,7 @@ fn write_requests(text: &mut String, results: &requests::Results, plot: &str) {
     let most = |points| thousands(requests::most(points));
     let (nginx, collector) = (most(&results.nginx_sweep), most(&results.collector_sweep));
     let _ = writeln!(text, "\nHighest rate held: nginx {nginx}/s, collector {collector}/s.\n");
-    text.push_str("| server | asked/s | answered/s | us a request | p50 ms | p99 ms | p99.9 ms | load's own us |\n|---|---|---|---|---|---|---|---|\n");
+    text.push_str("| server | asked/s | answered/s | us a request | Kafka's us | p50 ms | p99 ms | p99.9 ms | load's own us |\n|---|---|---|---|---|---|---|---|---|\n");
     for (name, points) in [("nginx", &results.nginx_sweep), ("collector", &results.collector_sweep)] {
         points.iter().for_each(|point| write_point(text, name, point));
     }
@@ -304,10 +307,10 @@ fn write_requests(text: &mut String, results: &requests::Results, plot: &str) {
 
 fn write_point(text: &mut String, name: &str, point: &Point) {
     let [asked, rate] = [point.asked, point.rate].map(thousands);
-    let Point { microseconds, p50, p99, p999, own_microseconds, .. } = point;
+    let Point { microseconds, kafka, p50, p99, p999, own_microseconds, .. } = point;
     let _ = writeln!(
         text,
-        "| {name} | {asked} | {rate} | {microseconds:.1} | {p50:.2} | {p99:.2} | {p999:.2} | {own_microseconds:.1} |"
+        "| {name} | {asked} | {rate} | {microseconds:.1} | {kafka:.1} | {p50:.2} | {p99:.2} | {p999:.2} | {own_microseconds:.1} |"
     );
 }
 

@@ -42,6 +42,8 @@ pub struct Point {
     pub p999: f64,
     /// The server's processor time for one request, microseconds.
     pub microseconds: f64,
+    /// Kafka's.
+    pub kafka: f64,
     /// The load's own.
     pub own_microseconds: f64,
     /// Most memory of the server so far, bytes.
@@ -88,41 +90,46 @@ pub struct Results {
 pub const PREFIX: &str = "collector.";
 
 /// Measures all of it. What the batches leave in hits.raw is what the enricher is measured with; there are
-/// `fill` hits at least.
-pub fn measure(bed: &Bed, times: Times, fill: u64) -> anyhow::Result<Results> {
+/// `fill` hits at least. The collector is started with further options.
+pub fn measure(bed: &Bed, times: Times, fill: u64, collector_options: &[&str]) -> anyhow::Result<Results> {
     Cores::OTHERS.enter()?;
     let nginx = Nginx::start(bed, Cores::MEASURED)?;
-    let collector = bed.collector("pixel.", Cores::MEASURED, &[])?;
+    let collector = bed.collector("pixel.", Cores::MEASURED, collector_options)?;
     let address = collector.address.context("a collector listens")?;
     let (mut nginx_rounds, mut collector_rounds) = (Vec::new(), Vec::new());
     let mut count = Count::default();
     for _ in 0..times.rounds {
         if let Some(nginx) = &nginx {
             let load = load_of(nginx.address, COMPARED_AT, times.round);
-            nginx_rounds.push(put(&load, Endpoint::Pixel, || nginx.usage())?.0);
+            nginx_rounds.push(put(&load, Endpoint::Pixel, || Ok([nginx.usage()?, bed.kafka_usage()?]))?.0);
         }
         let load = load_of(address, COMPARED_AT, times.round);
-        collector_rounds.push(count.put(&load, Endpoint::Pixel, &collector)?);
+        collector_rounds.push(count.put(bed, &load, Endpoint::Pixel, &collector)?);
     }
     let mut nginx_sweep = Vec::new();
     if let Some(nginx) = &nginx {
-        nginx_sweep =
-            sweep(|rate| Ok(put(&load_of(nginx.address, rate, times.step), Endpoint::Pixel, || nginx.usage())?.0))?;
+        nginx_sweep = sweep(|rate| {
+            Ok(put(&load_of(nginx.address, rate, times.step), Endpoint::Pixel, || {
+                Ok([nginx.usage()?, bed.kafka_usage()?])
+            })?
+            .0)
+        })?;
     }
-    let collector_sweep = sweep(|rate| count.put(&load_of(address, rate, times.step), Endpoint::Pixel, &collector))?;
+    let collector_sweep =
+        sweep(|rate| count.put(bed, &load_of(address, rate, times.step), Endpoint::Pixel, &collector))?;
     collector.stop()?;
 
-    let collector = bed.collector(PREFIX, Cores::MEASURED, &[])?;
+    let collector = bed.collector(PREFIX, Cores::MEASURED, collector_options)?;
     let address = collector.address.context("a collector listens")?;
     let seconds = (fill as f64 / BATCH_RATE).ceil() as u64 + 2;
     let load = load_of(address, BATCH_RATE / f64::from(BATCH_HITS), seconds);
-    let batch = per_hit(count.put(&load, Endpoint::Batch(BATCH_HITS), &collector)?, f64::from(BATCH_HITS));
+    let batch = per_hit(count.put(bed, &load, Endpoint::Batch(BATCH_HITS), &collector)?, f64::from(BATCH_HITS));
     collector.stop()?;
 
-    let collector = bed.collector("many.", Cores::MEASURED, &[])?;
+    let collector = bed.collector("many.", Cores::MEASURED, collector_options)?;
     let address = collector.address.context("a collector listens")?;
     let load = Load { connections: MANY_CONNECTIONS, ..load_of(address, COMPARED_AT / 2.0, times.round.max(5)) };
-    let many = count.put(&load, Endpoint::Pixel, &collector)?;
+    let many = count.put(bed, &load, Endpoint::Pixel, &collector)?;
     collector.stop()?;
     Cores::All.enter()?;
     Ok(Results {
@@ -145,8 +152,8 @@ struct Count {
 }
 
 impl Count {
-    fn put(&mut self, load: &Load, endpoint: Endpoint, collector: &Service) -> anyhow::Result<Point> {
-        let (point, measured) = put(load, endpoint, || collector.usage())?;
+    fn put(&mut self, bed: &Bed, load: &Load, endpoint: Endpoint, collector: &Service) -> anyhow::Result<Point> {
+        let (point, measured) = put(load, endpoint, || Ok([collector.usage()?, bed.kafka_usage()?]))?;
         self.sent += measured.hits;
         self.acknowledged += measured.acknowledged.count();
         Ok(point)
@@ -166,11 +173,11 @@ pub fn load_of(address: SocketAddr, rate: f64, seconds: u64) -> Load {
     }
 }
 
-/// Puts a load on a server and looks at what the server used for it.
+/// Puts a load on a server and looks at what the server used for it, and Kafka.
 pub fn put(
     load: &Load,
     endpoint: Endpoint,
-    usage: impl Fn() -> anyhow::Result<Usage> + Sync,
+    usage: impl Fn() -> anyhow::Result<[Usage; 2]> + Sync,
 ) -> anyhow::Result<(Point, Measured)> {
     let sites = SITES.map(str::to_owned);
     let mut requests = Requests::prepare(&load.address.to_string(), &sites, endpoint, load.seed)?;
@@ -187,10 +194,11 @@ pub fn put(
     });
     let measured = measured?;
     let before = before.map_err(|_| anyhow::anyhow!("looking at the server panicked"))??;
-    Ok((point(load, &measured, usage()? - before), measured))
+    let after = usage()?;
+    Ok((point(load, &measured, [after[0] - before[0], after[1] - before[1]]), measured))
 }
 
-fn point(load: &Load, measured: &Measured, used: Usage) -> Point {
+fn point(load: &Load, measured: &Measured, [used, kafka]: [Usage; 2]) -> Point {
     let at = |quantile| measured.latency.value_at_quantile(quantile) as f64 / 1e3;
     Point {
         asked: load.rate,
@@ -199,6 +207,7 @@ fn point(load: &Load, measured: &Measured, used: Usage) -> Point {
         p99: at(0.99),
         p999: at(0.999),
         microseconds: used.cpu_seconds * 1e6 / measured.measured.max(1) as f64,
+        kafka: kafka.cpu_seconds * 1e6 / measured.measured.max(1) as f64,
         own_microseconds: measured.own_microseconds(),
         peak_bytes: used.peak_bytes,
     }
@@ -223,6 +232,7 @@ fn per_hit(point: Point, hits: f64) -> Point {
         asked: point.asked * hits,
         rate: point.rate * hits,
         microseconds: point.microseconds / hits,
+        kafka: point.kafka / hits,
         own_microseconds: point.own_microseconds / hits,
         ..point
     }

@@ -15,8 +15,6 @@ use crate::usage::Usage;
 
 /// How long a stage may take to empty its topic.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// Of the hits, so many go by before it is looked at: caches are cold at first, and data is read from disk.
-const WARM_UP: f64 = 0.2;
 /// Rows of a prepared block: as many as a batch of the sink has.
 const BLOCK_ROWS: usize = 50_000;
 
@@ -172,38 +170,33 @@ fn watch(bed: &Bed, service: &Service, counter: (&str, &str), hits: usize) -> an
             clickhouse: bed.clickhouse_usage()?,
         })
     };
-    let begun = Instant::now();
-    let mut first: Option<Look> = None;
+    let ready = look()?;
+    let mut begun = None;
     loop {
         let now = look()?;
-        let Some(first) = &first else {
-            if now.hits >= hits as f64 * WARM_UP {
-                first = Some(now);
-            } else if begun.elapsed() > PATIENCE {
-                bail!("{} of {hits} hits within {} s", now.hits, PATIENCE.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-            continue;
-        };
         if now.hits >= hits as f64 {
-            return Ok(stage(first, &now));
+            return Ok(stage(&ready, begun.as_ref().unwrap_or(&ready), &now));
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.is_none() && now.hits > 0.0 {
+            begun = Some(now);
+        } else if now.at - ready.at > PATIENCE {
             bail!("{} of {hits} hits within {} s", now.hits, PATIENCE.as_secs());
         }
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-fn stage(first: &Look, last: &Look) -> Stage {
-    let hits = (last.hits - first.hits).max(1.0);
+/// What was used counts from when it was ready: hits are read long before they are done. How fast it was counts from
+/// the first hits that were done: the group takes its time to give out the partitions.
+fn stage(ready: &Look, begun: &Look, end: &Look) -> Stage {
+    let hits = (end.hits - ready.hits).max(1.0);
     let each = |last: Usage, first: Usage| (last - first).cpu_seconds * 1e6 / hits;
     Stage {
-        hits_per_second: hits / (last.at - first.at).as_secs_f64().max(1e-9),
-        microseconds: each(last.own, first.own),
-        kafka: each(last.kafka, first.kafka),
-        clickhouse: each(last.clickhouse, first.clickhouse),
-        peak_bytes: last.own.peak_bytes,
+        hits_per_second: (end.hits - begun.hits) / (end.at - begun.at).as_secs_f64().max(1e-9),
+        microseconds: each(end.own, ready.own),
+        kafka: each(end.kafka, ready.kafka),
+        clickhouse: each(end.clickhouse, ready.clickhouse),
+        peak_bytes: end.own.peak_bytes,
     }
 }
 
