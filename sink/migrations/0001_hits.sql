@@ -1,8 +1,9 @@
 -- Every hit, one row each, flat, with everything that is known about it.
 --
 -- Partitioned by the month it was received in: retention drops whole partitions, and a batch, which never spans two
--- months, becomes one part. Ordered for the questions that are asked: one site, a span of days, one kind of hit, one
--- visitor in order of time. The primary key stops at the visitor, which keeps it small in memory.
+-- months, becomes one part. Ordered for the questions that are asked: one site, a span of days, one visitor in order of
+-- time. A visitor's hits of a day lie side by side, which is also what compresses them; the filter by_visitor finds them in
+-- all days. The primary key stops at the visitor, which keeps it small in memory.
 --
 -- Text that is not known is empty; ids that are not known are zero; counts and durations that were not told are 0.
 -- Nullable is kept for what can be nothing and still be told: skew, coordinates, consent, clock readings.
@@ -110,17 +111,21 @@ CREATE TABLE IF NOT EXISTS {database}.hits{on_cluster}
     kafka_partition Int32 CODEC(ZSTD(1)) COMMENT 'Partition of hits.enriched that the row was read from.',
     kafka_offset Int64 CODEC(Delta(8), ZSTD(1)) COMMENT 'Its offset there.',
 
+    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_insertion inserted_at TYPE minmax GRANULARITY 1,
+    INDEX by_time occurred_at TYPE minmax GRANULARITY 1,
+
     CONSTRAINT received_in_this_century CHECK received_at >= toDateTime64('2020-01-01 00:00:00', 3, 'UTC') AND received_at < toDateTime64('2100-01-01 00:00:00', 3, 'UTC'),
     CONSTRAINT site_is_named CHECK site != '',
     CONSTRAINT coordinates_on_earth CHECK abs(ifNull(latitude, 0)) <= 90 AND abs(ifNull(longitude, 0)) <= 180
 )
 ENGINE = {engine}MergeTree
 PARTITION BY toYYYYMM(received_at)
-PRIMARY KEY (site, toDate(received_at), kind, visitor_id)
-ORDER BY (site, toDate(received_at), kind, visitor_id, received_at, hit_id)
+PRIMARY KEY (site, toDate(received_at), visitor_id)
+ORDER BY (site, toDate(received_at), visitor_id, received_at, hit_id)
 TTL toDate(received_at) + INTERVAL 25 MONTH
 SETTINGS
     ttl_only_drop_parts = 1,
     non_replicated_deduplication_window = 10000,
     replicated_deduplication_window = 10000
-COMMENT 'Every hit, robots included, one row each. For everyday questions see the views: sessions, visitors, companies, pages, downloads, sources, live_visitors, bots.';
+COMMENT 'Every hit, robots included, one row each. For everyday questions see the views: sessions, visitors, contacts, companies, pages, downloads, sources, live_visitors, bots.';

@@ -44,6 +44,12 @@ macro_rules! migrations {
 migrations! {
     1 "hits" "0001_hits.sql",
     2 "views" "0002_views.sql",
+    3 "sessions" "0003_sessions.sql",
+    4 "contacts" "0004_contacts.sql",
+    5 "companies" "0005_companies.sql",
+    6 "content" "0006_content.sql",
+    7 "sources" "0007_sources.sql",
+    8 "live" "0008_live.sql",
     10 "funnels" "0010_funnels.sql",
     11 "interests" "0011_interests.sql",
     12 "lead_scores" "0012_lead_scores.sql",
@@ -425,7 +431,12 @@ mod tests {
     #[test]
     fn every_statement_may_be_run_twice() {
         for statement in MIGRATIONS.iter().flat_map(|file| statements::split(file.text)) {
-            let repeatable = ["CREATE DATABASE IF NOT EXISTS", "CREATE TABLE IF NOT EXISTS", "CREATE OR REPLACE VIEW"];
+            let repeatable = [
+                "CREATE DATABASE IF NOT EXISTS",
+                "CREATE TABLE IF NOT EXISTS",
+                "CREATE MATERIALIZED VIEW IF NOT EXISTS",
+                "CREATE OR REPLACE VIEW",
+            ];
             assert!(repeatable.iter().any(|start| statement.starts_with(start)), "{statement}");
         }
     }

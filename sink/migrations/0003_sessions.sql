@@ -1,0 +1,440 @@
+-- Sessions: what nearly every answer is made of, and what would cost most to find again for each question.
+--
+--     hits ── sessions_of_hits ── settle_sessions, each minute ── settled_sessions ─┐
+--       │        (any visitor)     (whose hits are new)                             ├── sessions
+--       └─────── sessions_of_hits ── of visitors who are not settled yet ───────────┘
+--
+-- `sessions_of_hits` tells a visitor's sessions from all of their hits, whenever these came: so hits that are late, out of
+-- order or twice need no care anywhere else. `settled_sessions` keeps what it said, one row a session, and `sessions` reads
+-- that for every visitor but those with hits inserted since, for whom it asks `sessions_of_hits` again. So `sessions` is
+-- right at every moment, also while nothing is settled; settling makes it quick.
+--
+-- The unit is the visitor, as hits of one may join two sessions, or part them. A session is one visitor's.
+--
+-- Settling touches visitors with new hits only, and writes sessions only that differ from what is kept. `settlements` says
+-- up to which insertion all hits are settled. It moves only once all rows of a settling are there: each tells how many
+-- there are. A settling that failed half-way is done again, and what it left is true, as it is what the hits said.
+-- Two minutes are left between the newest insertion that is settled and now: an insert stamps its rows before they can be
+-- seen, and the sink gives one up after a minute. Nothing depends on the order in which rows became visible but this.
+
+CREATE TABLE IF NOT EXISTS {database}.settled_sessions{on_cluster}
+(
+    site LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Key of the site.',
+    day Date CODEC(ZSTD(3)) COMMENT 'Day on which it began, UTC.',
+    visitor_id String CODEC(ZSTD(3)) COMMENT 'Who, unique within a site.',
+    session_id UUID CODEC(ZSTD(3)) COMMENT 'Session, as the cookie or the tag told, else computed.',
+    session_id_source LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'given; or computed from 30-minute gaps of the visitor.',
+    is_anonymous Bool CODEC(ZSTD(3)) COMMENT 'True where the visitor cannot be recognised on another day.',
+    started_at DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'When its first hit happened.',
+    ended_at DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'When its last hit happened.',
+    visible_duration_ms UInt64 CODEC(ZSTD(3)) COMMENT 'Time that its pages were visible, milliseconds: the sum over its page views of what each was visible.',
+    page_views UInt64 CODEC(ZSTD(3)) COMMENT 'Page views.',
+    events UInt64 CODEC(ZSTD(3)) COMMENT 'All other hits that the visitor caused: downloads, outlinks, searches, forms, custom events. No heartbeats.',
+    downloads UInt64 CODEC(ZSTD(3)) COMMENT 'Downloads.',
+    outlinks UInt64 CODEC(ZSTD(3)) COMMENT 'Links to other sites that were followed.',
+    searches UInt64 CODEC(ZSTD(3)) COMMENT 'Searches on the site.',
+    forms UInt64 CODEC(ZSTD(3)) COMMENT 'Forms that were submitted.',
+    viewed_pages Array(LowCardinality(String)) CODEC(ZSTD(3)) COMMENT 'Pages in the order in which they were viewed, host and path, one for each page view.',
+    viewed_at_ms Array(UInt32) CODEC(ZSTD(3)) COMMENT 'When each was viewed, milliseconds after started_at.',
+    viewed_for_ms Array(UInt32) CODEC(ZSTD(3)) COMMENT 'How long each was visible, milliseconds; 0 where not told.',
+    source_kind LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Class of the source that brought the visitor: that of the first hit that came from outside the site.',
+    source_name LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    source_term String CODEC(ZSTD(3)) COMMENT 'Search term of that hit, where the referrer tells.',
+    campaign_source LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_source of that hit.',
+    campaign_medium LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_medium of that hit.',
+    campaign_name LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_campaign of that hit.',
+    campaign_term LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_term of that hit.',
+    campaign_content LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_content of that hit.',
+    campaign_id LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_id of that hit.',
+    click_id_kind LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Parameter that held its click id: gclid, fbclid, msclkid, ...',
+    device_kind LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Class of the device.',
+    os LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Operating system.',
+    browser LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Browser.',
+    language LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Primary language, ISO 639.',
+    country LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    region LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Region or state.',
+    city LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'City.',
+    network_organisation LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Organisation of the network: the internet provider, or the company itself.',
+    network_domain LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'How partner data matched: ip_range, email_hash, email_domain, company_domain or visitor_id.',
+    company_name LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes Map(LowCardinality(String), String) CODEC(ZSTD(3)) COMMENT 'Whatever else the partner knows.',
+    contact_name String CODEC(ZSTD(3)) COMMENT 'Name that the person submitted in this session, the last one.',
+    contact_email String CODEC(ZSTD(3)) COMMENT 'E-mail address that the person submitted in this session, the last one.',
+    is_gone Bool COMMENT 'True where hits that came later left no such session: joined with another, or moved to another day.',
+    settled_at DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'When this row was written; of several rows of one session the last is true.',
+    settled_until DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'Hits that were inserted up to then are told by the rows written at settled_at.',
+    settled_rows UInt64 CODEC(ZSTD(3)) COMMENT 'How many rows were written at settled_at.',
+
+    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_settling settled_at TYPE minmax GRANULARITY 1
+)
+ENGINE = {engine}ReplacingMergeTree(settled_at)
+PARTITION BY toMonday(day)
+PRIMARY KEY (site, day, visitor_id)
+ORDER BY (site, day, visitor_id, session_id)
+TTL day + INTERVAL 25 MONTH
+SETTINGS
+    ttl_only_drop_parts = 1,
+    min_age_to_force_merge_seconds = 3600,
+    non_replicated_deduplication_window = 10000,
+    replicated_deduplication_window = 10000
+COMMENT 'Sessions as they were when they were settled: read the view sessions, which adds what came since. A row with an empty site tells of a settling.';
+
+CREATE TABLE IF NOT EXISTS {database}.settlements{on_cluster}
+(
+    until DateTime64(3, 'UTC') COMMENT 'Hits that were inserted up to then are told by settled_sessions.',
+    confirmed_at DateTime64(3, 'UTC') COMMENT 'When that was found to be so; the last row counts.'
+)
+ENGINE = {engine}ReplacingMergeTree(confirmed_at)
+ORDER BY tuple()
+COMMENT 'How far sessions are settled.';
+
+CREATE OR REPLACE VIEW {database}.sessions_of_hits{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    day Date COMMENT 'Day on which it began, UTC.',
+    visitor_id String COMMENT 'Who, unique within a site.',
+    session_id UUID COMMENT 'Session, as the cookie or the tag told, else computed.',
+    session_id_source LowCardinality(String) COMMENT 'given; or computed from 30-minute gaps of the visitor.',
+    is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day.',
+    started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
+    visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds: the sum over its page views of what each was visible.',
+    page_views UInt64 COMMENT 'Page views.',
+    events UInt64 COMMENT 'All other hits that the visitor caused: downloads, outlinks, searches, forms, custom events. No heartbeats.',
+    downloads UInt64 COMMENT 'Downloads.',
+    outlinks UInt64 COMMENT 'Links to other sites that were followed.',
+    searches UInt64 COMMENT 'Searches on the site.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    viewed_pages Array(LowCardinality(String)) COMMENT 'Pages in the order in which they were viewed, host and path, one for each page view.',
+    viewed_at_ms Array(UInt32) COMMENT 'When each was viewed, milliseconds after started_at.',
+    viewed_for_ms Array(UInt32) COMMENT 'How long each was visible, milliseconds; 0 where not told.',
+    source_kind LowCardinality(String) COMMENT 'Class of the source that brought the visitor: that of the first hit that came from outside the site.',
+    source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    source_term String COMMENT 'Search term of that hit, where the referrer tells.',
+    campaign_source LowCardinality(String) COMMENT 'utm_source of that hit.',
+    campaign_medium LowCardinality(String) COMMENT 'utm_medium of that hit.',
+    campaign_name LowCardinality(String) COMMENT 'utm_campaign of that hit.',
+    campaign_term LowCardinality(String) COMMENT 'utm_term of that hit.',
+    campaign_content LowCardinality(String) COMMENT 'utm_content of that hit.',
+    campaign_id LowCardinality(String) COMMENT 'utm_id of that hit.',
+    click_id_kind LowCardinality(String) COMMENT 'Parameter that held its click id: gclid, fbclid, msclkid, ...',
+    device_kind LowCardinality(String) COMMENT 'Class of the device.',
+    os LowCardinality(String) COMMENT 'Operating system.',
+    browser LowCardinality(String) COMMENT 'Browser.',
+    language LowCardinality(String) COMMENT 'Primary language, ISO 639.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    region LowCardinality(String) COMMENT 'Region or state.',
+    city LowCardinality(String) COMMENT 'City.',
+    network_organisation LowCardinality(String) COMMENT 'Organisation of the network: the internet provider, or the company itself.',
+    network_domain LowCardinality(String) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) COMMENT 'How partner data matched: ip_range, email_hash, email_domain, company_domain or visitor_id.',
+    company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.',
+    contact_name String COMMENT 'Name that the person submitted in this session, the last one.',
+    contact_email String COMMENT 'E-mail address that the person submitted in this session, the last one.'
+)
+AS
+WITH
+    toUUID('00000000-0000-0000-0000-000000000000') AS none,
+    marked AS
+    (
+        SELECT *, h.session_id = none AS is_computed
+        FROM {database}.hits AS h
+        WHERE NOT is_bot AND visitor_id != '' AND (kind != 'mail_open' OR h.session_id != none)
+    ),
+    found AS
+    (
+        SELECT *, session_id AS found_id
+        FROM marked
+        WHERE NOT is_computed
+        UNION ALL
+        SELECT * EXCEPT (gap_ms, started_ms), reinterpret(sipHash128(site, visitor_id, started_ms), 'UUID') AS found_id
+        FROM
+        (
+            SELECT
+                *,
+                max(if(gap_ms > 30 * 60 * 1000, toUnixTimestamp64Milli(occurred_at), -9223372036854775808)) OVER
+                    (PARTITION BY site, visitor_id ORDER BY occurred_at, hit_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS started_ms
+            FROM
+            (
+                SELECT
+                    *,
+                    toUnixTimestamp64Milli(occurred_at) - lagInFrame(toUnixTimestamp64Milli(occurred_at), 1, -1000000000000000) OVER
+                        (PARTITION BY site, visitor_id ORDER BY occurred_at, hit_id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS gap_ms
+                FROM marked
+                WHERE is_computed
+            )
+        )
+    ),
+    grouped AS
+    (
+        SELECT
+            site,
+            visitor_id,
+            found_id,
+            max(is_computed) AS computed,
+            max(visitor_id_source IN ('daily_hash', 'none')) AS anonymous,
+            min(occurred_at) AS start,
+            max(occurred_at) AS end,
+            maxMapIf([if(kind = 'page_view', hit_id, page_view_id)], [duration_ms], duration_ms > 0) AS visible,
+            groupUniqArrayIf((occurred_at, hit_id, page_host, page_path), kind = 'page_view') AS views,
+            groupUniqArrayIf((kind, hit_id), kind NOT IN ('page_view', 'heartbeat')) AS others,
+            argMinIf((source_kind, source_name, source_term), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
+            argMinIf((campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS campaign,
+            argMinIf(device_kind, (occurred_at, hit_id), device_kind NOT IN ('', 'unknown')) AS device,
+            argMinIf(os, (occurred_at, hit_id), os != '') AS system,
+            argMinIf(browser, (occurred_at, hit_id), browser != '') AS browser_name,
+            argMinIf(language, (occurred_at, hit_id), language != '') AS spoken,
+            argMinIf((country, region, city), (occurred_at, hit_id), country != '') AS place,
+            argMinIf((network_organisation, network_domain), (occurred_at, hit_id), network_organisation != '' OR network_domain != '') AS network,
+            argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), (occurred_at, hit_id), company_name != '' OR company_domain != '') AS company,
+            argMaxIf(contact_name, (occurred_at, hit_id), contact_name != '') AS contact,
+            argMaxIf(contact_email, (occurred_at, hit_id), contact_email != '') AS email,
+            -- A view that is there twice is one, the first.
+            arraySort(views) AS ordered,
+            arrayFilter((view, occurrence) -> occurrence = 1, ordered, arrayEnumerateUniq(ordered.2)) AS viewed
+        FROM found
+        GROUP BY site, visitor_id, found_id
+    )
+SELECT
+    site,
+    toDate(start) AS day,
+    visitor_id,
+    found_id AS session_id,
+    if(computed, 'computed', 'given') AS session_id_source,
+    anonymous AS is_anonymous,
+    start AS started_at,
+    end AS ended_at,
+    arraySum(visible.2) AS visible_duration_ms,
+    length(viewed) AS page_views,
+    length(others) AS events,
+    countEqual(others.1, 'download') AS downloads,
+    countEqual(others.1, 'outlink') AS outlinks,
+    countEqual(others.1, 'search') AS searches,
+    countEqual(others.1, 'form') AS forms,
+    arrayMap(view -> concat(view.3, view.4), viewed) AS viewed_pages,
+    arrayMap(view -> toUnixTimestamp64Milli(view.1) - toUnixTimestamp64Milli(start), viewed) AS viewed_at_ms,
+    arrayMap(view -> visible.2[indexOf(visible.1, view.2)], viewed) AS viewed_for_ms,
+    if(source.1 = '', 'unknown', source.1) AS source_kind,
+    source.2 AS source_name,
+    source.3 AS source_term,
+    campaign.1 AS campaign_source,
+    campaign.2 AS campaign_medium,
+    campaign.3 AS campaign_name,
+    campaign.4 AS campaign_term,
+    campaign.5 AS campaign_content,
+    campaign.6 AS campaign_id,
+    campaign.7 AS click_id_kind,
+    if(device = '', 'unknown', device) AS device_kind,
+    system AS os,
+    browser_name AS browser,
+    spoken AS language,
+    place.1 AS country,
+    place.2 AS region,
+    place.3 AS city,
+    network.1 AS network_organisation,
+    network.2 AS network_domain,
+    company.1 AS partner,
+    company.2 AS partner_matched_by,
+    company.3 AS company_name,
+    company.4 AS company_domain,
+    company.5 AS partner_attributes,
+    contact AS contact_name,
+    email AS contact_email
+FROM grouped
+COMMENT 'Sessions, from nothing but hits: what the view sessions says too, and much slower. Give site and visitor_id.';
+
+CREATE OR REPLACE VIEW {database}.unsettled_visitors{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    visitor_id String COMMENT 'Who, unique within a site.'
+)
+AS SELECT DISTINCT site, visitor_id
+FROM {database}.hits
+WHERE inserted_at > (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AND NOT is_bot AND visitor_id != ''
+COMMENT 'Visitors with hits that settled_sessions does not tell of.';
+
+CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    day Date COMMENT 'Day on which it began, UTC.',
+    visitor_id String COMMENT 'Who, unique within a site.',
+    session_id UUID COMMENT 'Session, as the cookie or the tag told, else computed.',
+    session_id_source LowCardinality(String) COMMENT 'given; or computed from 30-minute gaps of the visitor.',
+    is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day.',
+    started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
+    visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds: the sum over its page views of what each was visible.',
+    page_views UInt64 COMMENT 'Page views.',
+    events UInt64 COMMENT 'All other hits that the visitor caused: downloads, outlinks, searches, forms, custom events. No heartbeats.',
+    downloads UInt64 COMMENT 'Downloads.',
+    outlinks UInt64 COMMENT 'Links to other sites that were followed.',
+    searches UInt64 COMMENT 'Searches on the site.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    is_bounce Bool COMMENT 'True where one page was viewed at most, and nothing else was done.',
+    entry_page LowCardinality(String) COMMENT 'First page, host and path.',
+    exit_page LowCardinality(String) COMMENT 'Last page, host and path.',
+    viewed_pages Array(LowCardinality(String)) COMMENT 'Pages in the order in which they were viewed, host and path, one for each page view.',
+    viewed_at_ms Array(UInt32) COMMENT 'When each was viewed, milliseconds after started_at.',
+    viewed_for_ms Array(UInt32) COMMENT 'How long each was visible, milliseconds; 0 where not told.',
+    source_kind LowCardinality(String) COMMENT 'Class of the source that brought the visitor: that of the first hit that came from outside the site.',
+    source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    source_term String COMMENT 'Search term of that hit, where the referrer tells.',
+    campaign_source LowCardinality(String) COMMENT 'utm_source of that hit.',
+    campaign_medium LowCardinality(String) COMMENT 'utm_medium of that hit.',
+    campaign_name LowCardinality(String) COMMENT 'utm_campaign of that hit.',
+    campaign_term LowCardinality(String) COMMENT 'utm_term of that hit.',
+    campaign_content LowCardinality(String) COMMENT 'utm_content of that hit.',
+    campaign_id LowCardinality(String) COMMENT 'utm_id of that hit.',
+    click_id_kind LowCardinality(String) COMMENT 'Parameter that held its click id: gclid, fbclid, msclkid, ...',
+    device_kind LowCardinality(String) COMMENT 'Class of the device.',
+    os LowCardinality(String) COMMENT 'Operating system.',
+    browser LowCardinality(String) COMMENT 'Browser.',
+    language LowCardinality(String) COMMENT 'Primary language, ISO 639.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    region LowCardinality(String) COMMENT 'Region or state.',
+    city LowCardinality(String) COMMENT 'City.',
+    network_organisation LowCardinality(String) COMMENT 'Organisation of the network: the internet provider, or the company itself.',
+    network_domain LowCardinality(String) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) COMMENT 'How partner data matched: ip_range, email_hash, email_domain, company_domain or visitor_id.',
+    company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.',
+    contact_name String COMMENT 'Name that the person submitted in this session, the last one.',
+    contact_email String COMMENT 'E-mail address that the person submitted in this session, the last one.'
+)
+AS
+WITH found AS
+    (
+        SELECT
+        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email
+        FROM {database}.settled_sessions FINAL
+        WHERE NOT is_gone AND site != '' AND (site, visitor_id) NOT IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
+        UNION ALL
+        SELECT
+        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email
+        FROM {database}.sessions_of_hits
+        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
+    )
+SELECT
+    site,
+    day,
+    visitor_id,
+    session_id,
+    session_id_source,
+    is_anonymous,
+    started_at,
+    ended_at,
+    visible_duration_ms,
+    page_views,
+    events,
+    downloads,
+    outlinks,
+    searches,
+    forms,
+    CAST(page_views <= 1 AND events = 0, 'Bool') AS is_bounce,
+    viewed_pages[1] AS entry_page,
+    viewed_pages[-1] AS exit_page,
+    viewed_pages,
+    viewed_at_ms,
+    viewed_for_ms,
+    source_kind,
+    source_name,
+    source_term,
+    campaign_source,
+    campaign_medium,
+    campaign_name,
+    campaign_term,
+    campaign_content,
+    campaign_id,
+    click_id_kind,
+    device_kind,
+    os,
+    browser,
+    language,
+    country,
+    region,
+    city,
+    network_organisation,
+    network_domain,
+    partner,
+    partner_matched_by,
+    company_name,
+    company_domain,
+    partner_attributes,
+    contact_name,
+    contact_email
+FROM found
+COMMENT 'Visits, one row each: when, how long, what was viewed and done, where the visitor came from and is. Hits that came without a session are put together by 30-minute gaps. Robots are left out, see bots.';
+
+-- At most half a million new hits at a time bound the memory it takes; what is left comes next time.
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_sessions{on_cluster}
+REFRESH EVERY 1 MINUTE APPEND TO {database}.settled_sessions
+AS
+WITH
+    (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AS since,
+    now64(3, 'UTC') - INTERVAL 2 MINUTE AS latest,
+    (
+        SELECT if(count() < 500000, latest, max(inserted_at))
+        FROM (SELECT inserted_at FROM {database}.hits WHERE inserted_at > since AND inserted_at <= latest ORDER BY inserted_at LIMIT 500000)
+    ) AS until,
+    changed AS
+    (
+        SELECT DISTINCT site, visitor_id
+        FROM {database}.hits
+        WHERE inserted_at > since AND inserted_at <= until AND NOT is_bot AND visitor_id != ''
+    ),
+    kept AS
+    (
+        SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content
+        FROM {database}.settled_sessions FINAL
+        WHERE NOT is_gone AND site != '' AND (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
+    ),
+    told AS
+    (
+        SELECT *
+        FROM {database}.sessions_of_hits
+        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
+    ),
+    written AS
+    (
+        SELECT
+        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email, false AS is_gone
+        FROM (SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content FROM told)
+        WHERE (site, day, visitor_id, session_id, content) NOT IN (SELECT site, day, visitor_id, session_id, content FROM kept)
+        UNION ALL
+        SELECT
+        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email, true AS is_gone
+        FROM kept
+        WHERE (site, day, visitor_id, session_id) NOT IN (SELECT site, day, visitor_id, session_id FROM told)
+        UNION ALL
+        -- One row of nothing, which is there even where nothing changed.
+        SELECT * EXCEPT (is_gone, settled_at, settled_until, settled_rows) APPLY any, false AS is_gone
+        FROM {database}.settled_sessions
+        WHERE false
+    )
+SELECT
+    * REPLACE (if(site = '', toDate(now('UTC')), day) AS day),
+    now64(3, 'UTC') AS settled_at,
+    until AS settled_until,
+    count() OVER () AS settled_rows
+FROM written
+SETTINGS max_partitions_per_insert_block = 0
+COMMENT 'Each minute, settles the sessions of visitors with new hits.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.confirm_settlements{on_cluster}
+REFRESH EVERY 1 MINUTE OFFSET 30 SECOND APPEND TO {database}.settlements
+AS
+WITH (SELECT max(settled_at) FROM {database}.settled_sessions WHERE site = '') AS last
+SELECT any(settled_until) AS until, now64(3, 'UTC') AS confirmed_at
+FROM {database}.settled_sessions
+WHERE settled_at = last
+HAVING count() = any(settled_rows) AND count() > 0
+COMMENT 'Each minute, moves settlements on where the last settling is complete.';

@@ -1,0 +1,555 @@
+-- People: what they submitted of themselves, and which visitors they are.
+--
+--     hits ── write_contact_cards ── contact_cards ──┐
+--     imports, by hand ──────────────┘               ├── contact_history ── contacts
+--     hits ── write_contact_links ── contact_links ──┤
+--     links undone, by hand ─────────┘               ├── contact_visitors
+--     contact_merges, by hand ───────────────────────┘
+--
+-- A contact is an e-mail address in lower case, within a site. Which visitors a contact is, is resolved at each question
+-- from contact_links: recognising somebody rewrites no hit, also not those from before. Links and merges are never changed
+-- but answered by a newer row, which counts: so each can be undone, and done again.
+--
+-- Cards and links are named by their hit, so that a hit that is there twice writes the same row. To forget somebody, delete
+-- by site and visitor_id, and by site and contact, from all three tables.
+
+CREATE TABLE IF NOT EXISTS {database}.contact_cards{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    contact String COMMENT 'E-mail address in lower case; empty where the card tells none: it is then that of whom its visitor is.',
+    visitor_id String COMMENT 'Visitor who submitted it; empty for imports.',
+    hit_id UUID DEFAULT generateUUIDv7() COMMENT 'Hit that it came with; an id of its own for imports.',
+    submitted_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When it was submitted or imported.',
+    source LowCardinality(String) DEFAULT 'import' COMMENT 'form, identify or another kind of hit; partner for what a partner adds to such a hit; import.',
+    source_name String COMMENT 'Which partner, or which import; else empty.',
+    name String COMMENT 'Full name; empty where not told, like all that follow.',
+    email String COMMENT 'E-mail address as it was written.',
+    phone String COMMENT 'Telephone number.',
+    job_title String COMMENT 'Job title.',
+    company String COMMENT 'Company.',
+    address String COMMENT 'Mailing address.',
+    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1
+)
+ENGINE = {engine}ReplacingMergeTree
+PARTITION BY toYYYYMM(submitted_at)
+ORDER BY (site, contact, visitor_id, submitted_at, hit_id, source)
+TTL toDate(submitted_at) + INTERVAL 25 MONTH
+SETTINGS
+    ttl_only_drop_parts = 1,
+    non_replicated_deduplication_window = 10000,
+    replicated_deduplication_window = 10000
+COMMENT 'Business cards as submitted, one row each. Imports are inserted here.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.write_contact_cards{on_cluster} TO {database}.contact_cards
+AS SELECT
+    site,
+    lower(trim(contact_email)) AS contact,
+    visitor_id,
+    hit_id,
+    occurred_at AS submitted_at,
+    if(of_partner, 'partner', toString(kind)) AS source,
+    if(of_partner, toString(partner), '') AS source_name,
+    if(of_partner, '', contact_name) AS name,
+    if(of_partner, '', contact_email) AS email,
+    if(of_partner, '', contact_phone) AS phone,
+    if(of_partner, '', contact_job_title) AS job_title,
+    if(of_partner, toString(company_name), contact_company) AS company,
+    if(of_partner, '', contact_address) AS address
+FROM {database}.hits
+ARRAY JOIN if(contact_email != '' AND company_name != '', [false, true], [false]) AS of_partner
+WHERE NOT is_bot AND (contact_email != '' OR contact_name != '' OR contact_phone != '' OR contact_job_title != '' OR contact_company != '' OR contact_address != '')
+COMMENT 'Writes the cards of inserted hits.';
+
+CREATE TABLE IF NOT EXISTS {database}.contact_links{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    contact String COMMENT 'E-mail address in lower case.',
+    visitor_id String COMMENT 'Visitor who is, or is not, this contact.',
+    is_linked Bool DEFAULT true COMMENT 'True: they are one. False: they are not, whatever older rows say.',
+    evidence LowCardinality(String) COMMENT 'Kind of the hit that tells so; else whatever who inserted it writes.',
+    linked_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When that was told: of several rows the newest counts.',
+    hit_id UUID COMMENT 'Hit that tells so; zero where it was written by hand.',
+    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1
+)
+ENGINE = {engine}ReplacingMergeTree
+PARTITION BY toYYYYMM(linked_at)
+ORDER BY (site, contact, visitor_id, linked_at, hit_id)
+TTL toDate(linked_at) + INTERVAL 25 MONTH
+SETTINGS
+    ttl_only_drop_parts = 1,
+    non_replicated_deduplication_window = 10000,
+    replicated_deduplication_window = 10000
+COMMENT 'Which visitors are which contacts, one row for each time that was told.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.write_contact_links{on_cluster} TO {database}.contact_links
+AS SELECT
+    site,
+    lower(trim(contact_email)) AS contact,
+    visitor_id,
+    true AS is_linked,
+    kind AS evidence,
+    occurred_at AS linked_at,
+    hit_id
+FROM {database}.hits
+WHERE NOT is_bot AND contact_email != '' AND visitor_id != ''
+COMMENT 'Writes the links of inserted hits.';
+
+CREATE TABLE IF NOT EXISTS {database}.contact_merges{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    contact String COMMENT 'Contact that is the same person as another, in lower case.',
+    merged_into String COMMENT 'That other contact, in lower case.',
+    is_merged Bool DEFAULT true COMMENT 'False takes the merge back.',
+    reason String COMMENT 'Why, for people.',
+    decided_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When: of several rows of a contact the newest counts.'
+)
+ENGINE = {engine}ReplacingMergeTree
+ORDER BY (site, contact, decided_at, merged_into)
+SETTINGS non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000
+COMMENT 'Contacts that are one person, written by hand: INSERT INTO contact_merges (site, contact, merged_into) VALUES (...).';
+
+-- Where one contact is merged into another, which is merged into a third, all end at the last. A circle ends anywhere in it.
+CREATE OR REPLACE VIEW {database}.merged_contacts{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    contact String COMMENT 'Contact that is merged into another.',
+    person String COMMENT 'Contact at the end of all merges.'
+)
+AS
+WITH RECURSIVE
+    current AS
+    (
+        SELECT site, contact, argMax(merged_into, decided_at) AS next
+        FROM {database}.contact_merges
+        GROUP BY site, contact
+        HAVING argMax(is_merged, decided_at)
+    ),
+    chain AS
+    (
+        SELECT site, contact, next, 1 AS length
+        FROM current
+        UNION ALL
+        SELECT chain.site, chain.contact, current.next, chain.length + 1
+        FROM chain
+        INNER JOIN current ON chain.site = current.site AND chain.next = current.contact
+        WHERE chain.length < 16
+    )
+SELECT site, contact, argMax(next, length) AS person
+FROM chain
+GROUP BY site, contact
+COMMENT 'Where merges lead, one row for each contact that is merged.';
+
+CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    visitor_id String COMMENT 'Visitor.',
+    contact String COMMENT 'Contact that the visitor is: the address at the end of all merges.',
+    submitted_as String COMMENT 'Address by which they were recognised, in lower case.',
+    evidence String COMMENT 'What told so last: the kind of a hit, or what somebody wrote.',
+    linked_since DateTime64(3, 'UTC') COMMENT 'When it was told first.',
+    linked_at DateTime64(3, 'UTC') COMMENT 'When it was told last.'
+)
+AS
+WITH linked AS
+    (
+        SELECT
+            site,
+            contact AS address,
+            visitor_id,
+            argMax(evidence, (linked_at, hit_id)) AS told_by,
+            minIf(linked_at, is_linked) AS first_told,
+            max(linked_at) AS last_told
+        FROM {database}.contact_links
+        GROUP BY site, address, visitor_id
+        HAVING argMax(is_linked, (linked_at, hit_id))
+    )
+SELECT
+    l.site AS site,
+    l.visitor_id AS visitor_id,
+    if(m.person != '', m.person, l.address) AS contact,
+    l.address AS submitted_as,
+    l.told_by AS evidence,
+    l.first_told AS linked_since,
+    l.last_told AS linked_at
+FROM linked AS l
+LEFT ANY JOIN {database}.merged_contacts AS m ON l.site = m.site AND l.address = m.contact
+COMMENT 'Which visitors are which contacts now, one row for each pair. A visitor may be several contacts, as on a shared computer.';
+
+CREATE OR REPLACE VIEW {database}.contact_history{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    contact String COMMENT 'Contact: the address at the end of all merges.',
+    field String COMMENT 'name, email, phone, job_title, company or address.',
+    value String COMMENT 'What was told.',
+    source String COMMENT 'Who told it last: form, identify or another kind of hit; partner; import.',
+    source_name String COMMENT 'Which partner, or which import.',
+    visitor_id String COMMENT 'Visitor who told it last; empty for imports.',
+    first_told_at DateTime64(3, 'UTC') COMMENT 'When it was told first.',
+    last_told_at DateTime64(3, 'UTC') COMMENT 'When it was told last.',
+    times_told UInt64 COMMENT 'How often.'
+)
+AS
+WITH
+    -- A card without an address is that of whom the visitor was linked with last.
+    owners AS
+    (
+        SELECT site, visitor_id, argMax(contact, (linked_at, contact)) AS owner
+        FROM {database}.contact_visitors
+        GROUP BY site, visitor_id
+    ),
+    cards AS
+    (
+        SELECT
+            c.* EXCEPT (site, contact, visitor_id),
+            c.site AS site,
+            c.visitor_id AS visitor_id,
+            multiIf(m.person != '', m.person, c.contact != '', c.contact, o.owner) AS whose
+        FROM {database}.contact_cards AS c
+        LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.contact = m.contact
+        LEFT ANY JOIN owners AS o ON c.site = o.site AND c.visitor_id = o.visitor_id
+        WHERE whose != ''
+    )
+SELECT
+    site,
+    whose AS contact,
+    told.1 AS field,
+    told.2 AS value,
+    argMax(source, (submitted_at, hit_id)) AS source,
+    argMax(source_name, (submitted_at, hit_id)) AS source_name,
+    argMax(visitor_id, (submitted_at, hit_id)) AS visitor_id,
+    min(submitted_at) AS first_told_at,
+    max(submitted_at) AS last_told_at,
+    uniqExact(hit_id) AS times_told
+FROM cards
+ARRAY JOIN [('name', name), ('email', email), ('phone', phone), ('job_title', job_title), ('company', company), ('address', address)] AS told
+WHERE told.2 != ''
+GROUP BY site, whose, told
+COMMENT 'What each contact ever told, one row for each value of each field, with who told it and when.';
+
+CREATE OR REPLACE VIEW {database}.contacts{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    contact String COMMENT 'E-mail address in lower case: who. Of merged contacts, the one that the others are merged into.',
+    name String COMMENT 'Name that was told last.',
+    name_source String COMMENT 'Who told it: form, identify or another kind of hit; partner; import.',
+    email String COMMENT 'Address as it was written last.',
+    email_source String COMMENT 'Who told it.',
+    phone String COMMENT 'Telephone number that was told last.',
+    phone_source String COMMENT 'Who told it.',
+    job_title String COMMENT 'Job title that was told last.',
+    job_title_source String COMMENT 'Who told it.',
+    company String COMMENT 'Company that was told last.',
+    company_source String COMMENT 'Who told it.',
+    address String COMMENT 'Mailing address that was told last.',
+    address_source String COMMENT 'Who told it.',
+    emails Array(String) COMMENT 'All addresses, in lower case.',
+    first_told_at DateTime64(3, 'UTC') COMMENT 'When the first of their cards came.',
+    last_told_at DateTime64(3, 'UTC') COMMENT 'When the last of their cards came.'
+)
+AS
+WITH grouped AS
+    (
+        SELECT
+            site,
+            contact AS whose,
+            argMaxIf((value, source), (last_told_at, value), field = 'name') AS said_name,
+            argMaxIf((value, source), (last_told_at, value), field = 'email') AS said_email,
+            argMaxIf((value, source), (last_told_at, value), field = 'phone') AS said_phone,
+            argMaxIf((value, source), (last_told_at, value), field = 'job_title') AS said_title,
+            argMaxIf((value, source), (last_told_at, value), field = 'company') AS said_company,
+            argMaxIf((value, source), (last_told_at, value), field = 'address') AS said_address,
+            arraySort(groupUniqArrayIf(lower(trim(value)), field = 'email')) AS all_emails,
+            min(first_told_at) AS first_told,
+            max(last_told_at) AS last_told
+        FROM {database}.contact_history
+        GROUP BY site, whose
+    )
+SELECT
+    site,
+    whose AS contact,
+    said_name.1 AS name,
+    said_name.2 AS name_source,
+    said_email.1 AS email,
+    said_email.2 AS email_source,
+    said_phone.1 AS phone,
+    said_phone.2 AS phone_source,
+    said_title.1 AS job_title,
+    said_title.2 AS job_title_source,
+    said_company.1 AS company,
+    said_company.2 AS company_source,
+    said_address.1 AS address,
+    said_address.2 AS address_source,
+    all_emails AS emails,
+    first_told AS first_told_at,
+    last_told AS last_told_at
+FROM grouped
+COMMENT 'People who gave an e-mail address, one row each, with the latest of each field and who told it. What they did: contact_sessions, contact_activity.';
+
+-- Who a visitor is to be asked of all of their sessions, of the mails they opened, and of their own cards.
+CREATE OR REPLACE VIEW {database}.visitors{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    visitor_id String COMMENT 'Who, unique within a site.',
+    is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day; the same person is then another visitor tomorrow.',
+    first_seen DateTime64(3, 'UTC') COMMENT 'When the first hit happened.',
+    last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit happened.',
+    sessions UInt64 COMMENT 'Visits.',
+    page_views UInt64 COMMENT 'Page views.',
+    visible_duration_ms UInt64 COMMENT 'Time that pages were visible, milliseconds.',
+    downloads UInt64 COMMENT 'Downloads.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    searches UInt64 COMMENT 'Searches on the site.',
+    mail_opens UInt64 COMMENT 'Mails that were opened.',
+    first_source_kind String COMMENT 'Class of the source of the first hit that came from outside the site.',
+    first_source_name String COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    first_campaign_name String COMMENT 'utm_campaign of that hit.',
+    last_source_kind String COMMENT 'Class of the source of the last hit that came from outside the site.',
+    last_source_name String COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    last_campaign_name String COMMENT 'utm_campaign of that hit.',
+    devices Array(String) COMMENT 'Classes of all devices that were used.',
+    device_kind String COMMENT 'Class of the device last used.',
+    os String COMMENT 'Operating system last used.',
+    browser String COMMENT 'Browser last used.',
+    language String COMMENT 'Primary language last told, ISO 639.',
+    country String COMMENT 'Country last seen in, ISO 3166-1 alpha-2.',
+    region String COMMENT 'Region or state last seen in.',
+    city String COMMENT 'City last seen in.',
+    network_organisation String COMMENT 'Organisation of the network last used.',
+    company_name String COMMENT 'Company, as a partner named it last.',
+    company_domain String COMMENT 'Domain of the company, as a partner told it last.',
+    contact_name String COMMENT 'Name that the person submitted last.',
+    contact_email String COMMENT 'E-mail address that the person submitted last.',
+    contact_phone String COMMENT 'Telephone number that the person submitted last.',
+    contact_job_title String COMMENT 'Job title that the person submitted last.',
+    contact_company String COMMENT 'Company that the person submitted last.',
+    contact_address String COMMENT 'Mailing address that the person submitted last.'
+)
+AS
+WITH
+    toUUID('00000000-0000-0000-0000-000000000000') AS none,
+    seen AS
+    (
+        SELECT
+            site, visitor_id, is_anonymous, started_at, ended_at, session_id, page_views, visible_duration_ms, downloads, forms,
+            searches, source_kind, source_name, campaign_name, device_kind, os, browser, language, country, region, city,
+            network_organisation, company_name, company_domain, none AS mail
+        FROM {database}.sessions
+        UNION ALL
+        SELECT
+            site, visitor_id, CAST(visitor_id_source IN ('daily_hash', 'none'), 'Bool'), occurred_at, occurred_at, none, 0, 0, 0, 0,
+            0, 'unknown', '', '', device_kind, os, browser, language, country, region, city,
+            network_organisation, company_name, company_domain, hit_id
+        FROM {database}.hits
+        WHERE kind = 'mail_open' AND NOT is_bot AND visitor_id != ''
+    ),
+    grouped AS
+    (
+        SELECT
+            site,
+            visitor_id,
+            max(is_anonymous) AS anonymous,
+            min(started_at) AS start,
+            max(ended_at) AS end,
+            countIf(session_id != none) AS session_count,
+            sum(page_views) AS views,
+            sum(visible_duration_ms) AS visible,
+            sum(downloads) AS download_count,
+            sum(forms) AS form_count,
+            sum(searches) AS search_count,
+            uniqExactIf(mail, mail != none) AS mail_count,
+            argMinIf((source_kind, source_name, campaign_name), (started_at, session_id), source_kind != 'unknown') AS first_source,
+            argMaxIf((source_kind, source_name, campaign_name), (started_at, session_id), source_kind != 'unknown') AS last_source,
+            arraySort(groupUniqArrayIf(device_kind, device_kind NOT IN ('', 'unknown'))) AS all_devices,
+            argMaxIf(device_kind, (ended_at, session_id), device_kind NOT IN ('', 'unknown')) AS device,
+            argMaxIf(os, (ended_at, session_id), os != '') AS system,
+            argMaxIf(browser, (ended_at, session_id), browser != '') AS browser_name,
+            argMaxIf(language, (ended_at, session_id), language != '') AS spoken,
+            argMaxIf((country, region, city), (ended_at, session_id), country != '') AS place,
+            argMaxIf(network_organisation, (ended_at, session_id), network_organisation != '') AS network,
+            argMaxIf((company_name, company_domain), (ended_at, session_id), company_name != '' OR company_domain != '') AS company_told
+        FROM seen
+        GROUP BY site, visitor_id
+    ),
+    cards AS
+    (
+        SELECT
+            site,
+            visitor_id,
+            argMaxIf(name, (submitted_at, hit_id), name != '') AS last_name,
+            argMaxIf(email, (submitted_at, hit_id), email != '') AS last_email,
+            argMaxIf(phone, (submitted_at, hit_id), phone != '') AS last_phone,
+            argMaxIf(job_title, (submitted_at, hit_id), job_title != '') AS last_title,
+            argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company,
+            argMaxIf(address, (submitted_at, hit_id), address != '') AS last_address
+        FROM {database}.contact_cards
+        WHERE source != 'partner' AND visitor_id != ''
+        GROUP BY site, visitor_id
+    )
+SELECT
+    g.site AS site,
+    g.visitor_id AS visitor_id,
+    g.anonymous AS is_anonymous,
+    g.start AS first_seen,
+    g.end AS last_seen,
+    g.session_count AS sessions,
+    g.views AS page_views,
+    g.visible AS visible_duration_ms,
+    g.download_count AS downloads,
+    g.form_count AS forms,
+    g.search_count AS searches,
+    g.mail_count AS mail_opens,
+    if(g.first_source.1 = '', 'unknown', g.first_source.1) AS first_source_kind,
+    g.first_source.2 AS first_source_name,
+    g.first_source.3 AS first_campaign_name,
+    if(g.last_source.1 = '', 'unknown', g.last_source.1) AS last_source_kind,
+    g.last_source.2 AS last_source_name,
+    g.last_source.3 AS last_campaign_name,
+    g.all_devices AS devices,
+    if(g.device = '', 'unknown', g.device) AS device_kind,
+    g.system AS os,
+    g.browser_name AS browser,
+    g.spoken AS language,
+    g.place.1 AS country,
+    g.place.2 AS region,
+    g.place.3 AS city,
+    g.network AS network_organisation,
+    g.company_told.1 AS company_name,
+    g.company_told.2 AS company_domain,
+    c.last_name AS contact_name,
+    c.last_email AS contact_email,
+    c.last_phone AS contact_phone,
+    c.last_title AS contact_job_title,
+    c.last_company AS contact_company,
+    c.last_address AS contact_address
+FROM grouped AS g
+LEFT ANY JOIN cards AS c ON g.site = c.site AND g.visitor_id = c.visitor_id
+COMMENT 'Visitors, one row each, with what they submitted of themselves. Those under an objection are anonymous and last one day. Robots are left out, see bots.';
+
+CREATE OR REPLACE VIEW {database}.contact_activity{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    contact String COMMENT 'Contact: the address at the end of all merges.',
+    visitors Array(String) COMMENT 'Visitors that the contact is.',
+    first_seen DateTime64(3, 'UTC') COMMENT 'When their first visit began, also before they were recognised.',
+    last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of their visits happened.',
+    sessions UInt64 COMMENT 'Visits.',
+    page_views UInt64 COMMENT 'Page views.',
+    visible_duration_ms UInt64 COMMENT 'Time that pages were visible, milliseconds.',
+    downloads UInt64 COMMENT 'Downloads.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    searches UInt64 COMMENT 'Searches on the site.',
+    first_source_kind String COMMENT 'Class of the source of the first visit that has one.',
+    first_source_name String COMMENT 'Search engine, network, mailer or referring host of that visit.',
+    first_campaign_name String COMMENT 'utm_campaign of that visit.'
+)
+AS
+WITH
+    visits AS
+    (
+        SELECT
+            site, visitor_id, session_id, started_at, ended_at, page_views, visible_duration_ms, downloads, forms, searches,
+            source_kind, source_name, campaign_name
+        FROM {database}.sessions
+        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_links)
+    ),
+    grouped AS
+    (
+        SELECT
+            l.site AS site,
+            l.contact AS whose,
+            arraySort(groupUniqArray(l.visitor_id)) AS ids,
+            min(v.started_at) AS start,
+            max(v.ended_at) AS end,
+            count() AS session_count,
+            sum(v.page_views) AS views,
+            sum(v.visible_duration_ms) AS visible,
+            sum(v.downloads) AS download_count,
+            sum(v.forms) AS form_count,
+            sum(v.searches) AS search_count,
+            argMinIf((v.source_kind, v.source_name, v.campaign_name), (v.started_at, v.session_id), v.source_kind != 'unknown') AS source
+        FROM visits AS v
+        INNER JOIN (SELECT DISTINCT site, contact, visitor_id FROM {database}.contact_visitors) AS l
+            ON v.site = l.site AND v.visitor_id = l.visitor_id
+        GROUP BY site, whose
+    )
+SELECT
+    site,
+    whose AS contact,
+    ids AS visitors,
+    start AS first_seen,
+    end AS last_seen,
+    session_count AS sessions,
+    views AS page_views,
+    visible AS visible_duration_ms,
+    download_count AS downloads,
+    form_count AS forms,
+    search_count AS searches,
+    if(source.1 = '', 'unknown', source.1) AS first_source_kind,
+    source.2 AS first_source_name,
+    source.3 AS first_campaign_name
+FROM grouped
+COMMENT 'What contacts did, one row each, in all visits of all visitors that they are. For one contact, contact_sessions is quicker.';
+
+CREATE OR REPLACE VIEW {database}.contact_sessions{on_cluster}
+AS SELECT *
+FROM {database}.sessions
+WHERE site = {site:String}
+    AND visitor_id IN (SELECT visitor_id FROM {database}.contact_visitors WHERE site = {site:String} AND contact = {contact:String})
+COMMENT 'The visits of one contact, also from before they were recognised: contact_sessions(site = ..., contact = ...), the address in lower case. Columns are those of sessions.';
+
+CREATE TABLE IF NOT EXISTS {database}.customer_sites{on_cluster}
+(
+    customer LowCardinality(String) COMMENT 'Whose site it is.',
+    site LowCardinality(String) COMMENT 'Key of the site.'
+)
+ENGINE = {engine}ReplacingMergeTree
+ORDER BY (customer, site)
+COMMENT 'Sites of one customer that share visitor ids, as by a cookie of their common domain: written by hand.';
+
+CREATE OR REPLACE VIEW {database}.customer_visitors{on_cluster}
+(
+    customer LowCardinality(String) COMMENT 'Whose sites they visited.',
+    visitor_id String COMMENT 'Who, unique within the sites of the customer.',
+    sites Array(String) COMMENT 'Sites on which they were.',
+    first_seen DateTime64(3, 'UTC') COMMENT 'When the first visit began.',
+    last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of a visit happened.',
+    sessions UInt64 COMMENT 'Visits.',
+    page_views UInt64 COMMENT 'Page views.',
+    visible_duration_ms UInt64 COMMENT 'Time that pages were visible, milliseconds.',
+    first_site String COMMENT 'Site of the first visit.',
+    first_source_kind String COMMENT 'Class of the source of the first visit that has one.',
+    first_source_name String COMMENT 'Search engine, network, mailer or referring host of that visit.'
+)
+AS
+WITH grouped AS
+    (
+        SELECT
+            c.customer AS owner,
+            s.visitor_id AS visitor_id,
+            arraySort(groupUniqArray(s.site)) AS seen_on,
+            min(s.started_at) AS start,
+            max(s.ended_at) AS end,
+            count() AS session_count,
+            sum(s.page_views) AS views,
+            sum(s.visible_duration_ms) AS visible,
+            argMin(s.site, (s.started_at, s.session_id)) AS entered,
+            argMinIf((s.source_kind, s.source_name), (s.started_at, s.session_id), s.source_kind != 'unknown') AS source
+        FROM {database}.sessions AS s
+        INNER JOIN (SELECT DISTINCT customer, site FROM {database}.customer_sites) AS c ON s.site = c.site
+        WHERE NOT s.is_anonymous
+        GROUP BY owner, visitor_id
+    )
+SELECT
+    owner AS customer,
+    visitor_id,
+    seen_on AS sites,
+    start AS first_seen,
+    end AS last_seen,
+    session_count AS sessions,
+    views AS page_views,
+    visible AS visible_duration_ms,
+    entered AS first_site,
+    if(source.1 = '', 'unknown', source.1) AS first_source_kind,
+    source.2 AS first_source_name
+FROM grouped
+COMMENT 'Visitors over all sites of a customer, one row each. Anonymous ones are left out: their ids differ from site to site.';
