@@ -9,6 +9,7 @@ CREATE OR REPLACE VIEW {database}.free_mail_domains{on_cluster}
 (
     domain String COMMENT 'Domain that anybody can have an e-mail address in.'
 )
+SQL SECURITY DEFINER
 AS SELECT arrayJoin([
     '126.com', '163.com', 'aim.com', 'alice.it', 'aol.com', 'arcor.de', 'att.net', 'bellsouth.net', 'bigpond.com',
     'bluewin.ch', 'bol.com.br', 'btinternet.com', 'charter.net', 'comcast.net', 'cox.net', 'daum.net', 'duck.com',
@@ -72,6 +73,7 @@ CREATE OR REPLACE VIEW {database}.session_hits{on_cluster}
     contact_company String COMMENT 'Company that the person submitted.',
     contact_address String COMMENT 'Mailing address that the person submitted.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     toUUID('00000000-0000-0000-0000-000000000000') AS none,
@@ -163,6 +165,7 @@ CREATE OR REPLACE VIEW {database}.bots{on_cluster}
     last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit happened.',
     networks Array(String) COMMENT 'Organisations of the networks it came from, ten at most.'
 )
+SQL SECURITY DEFINER
 AS SELECT
     h.site AS site,
     if(h.bot_name != '', h.bot_name, h.user_agent) AS bot_name,

@@ -139,6 +139,7 @@ CREATE OR REPLACE VIEW {database}.sessions_of_hits{on_cluster}
     contact_name String COMMENT 'Name that the person submitted in this session, the last one.',
     contact_email String COMMENT 'E-mail address that the person submitted in this session, the last one.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     toUUID('00000000-0000-0000-0000-000000000000') AS none,
@@ -255,6 +256,7 @@ CREATE OR REPLACE VIEW {database}.unsettled_visitors{on_cluster}
     site LowCardinality(String) COMMENT 'Key of the site.',
     visitor_id String COMMENT 'Who, unique within a site.'
 )
+SQL SECURITY DEFINER
 AS SELECT DISTINCT site, visitor_id
 FROM {database}.hits
 WHERE inserted_at > (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AND NOT is_bot AND visitor_id != ''
@@ -310,6 +312,7 @@ CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
     contact_name String COMMENT 'Name that the person submitted in this session, the last one.',
     contact_email String COMMENT 'E-mail address that the person submitted in this session, the last one.'
 )
+SQL SECURITY DEFINER
 AS
 WITH found AS
     (

@@ -115,6 +115,7 @@ CREATE OR REPLACE VIEW {database}.merged_contacts{on_cluster}
     contact String COMMENT 'Contact that is merged into another.',
     person String COMMENT 'Contact at the end of all merges.'
 )
+SQL SECURITY DEFINER
 AS
 WITH RECURSIVE
     current AS
@@ -149,6 +150,7 @@ CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
     linked_since DateTime64(3, 'UTC') COMMENT 'When it was told first.',
     linked_at DateTime64(3, 'UTC') COMMENT 'When it was told last.'
 )
+SQL SECURITY DEFINER
 AS
 WITH linked AS
     (
@@ -188,6 +190,7 @@ CREATE OR REPLACE VIEW {database}.contact_history{on_cluster}
     last_told_at DateTime64(3, 'UTC') COMMENT 'When it was told last.',
     times_told UInt64 COMMENT 'How often.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     -- A card without an address is that of whom the visitor was linked with last.
@@ -246,6 +249,7 @@ CREATE OR REPLACE VIEW {database}.contacts{on_cluster}
     first_told_at DateTime64(3, 'UTC') COMMENT 'When the first of their cards came.',
     last_told_at DateTime64(3, 'UTC') COMMENT 'When the last of their cards came.'
 )
+SQL SECURITY DEFINER
 AS
 WITH grouped AS
     (
@@ -324,6 +328,7 @@ CREATE OR REPLACE VIEW {database}.visitors{on_cluster}
     contact_company String COMMENT 'Company that the person submitted last.',
     contact_address String COMMENT 'Mailing address that the person submitted last.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     toUUID('00000000-0000-0000-0000-000000000000') AS none,
@@ -442,6 +447,7 @@ CREATE OR REPLACE VIEW {database}.contact_activity{on_cluster}
     first_source_name String COMMENT 'Search engine, network, mailer or referring host of that visit.',
     first_campaign_name String COMMENT 'utm_campaign of that visit.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     visits AS
@@ -491,6 +497,7 @@ FROM grouped
 COMMENT 'What contacts did, one row each, in all visits of all visitors that they are. For one contact, contact_sessions is quicker.';
 
 CREATE OR REPLACE VIEW {database}.contact_sessions{on_cluster}
+SQL SECURITY DEFINER
 AS SELECT *
 FROM {database}.sessions
 WHERE site = {site:String}
@@ -520,6 +527,7 @@ CREATE OR REPLACE VIEW {database}.customer_visitors{on_cluster}
     first_source_kind String COMMENT 'Class of the source of the first visit that has one.',
     first_source_name String COMMENT 'Search engine, network, mailer or referring host of that visit.'
 )
+SQL SECURITY DEFINER
 AS
 WITH grouped AS
     (

@@ -45,6 +45,7 @@ CREATE OR REPLACE VIEW {database}.companies{on_cluster}
     partner String COMMENT 'Partner who told the company last.',
     partner_attributes Map(String, String) COMMENT 'Whatever else that partner knows.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     (SELECT groupArrayIf(network, is_provider) FROM {database}.network_kinds FINAL) AS providers,
@@ -141,6 +142,7 @@ GROUP BY site, company
 COMMENT 'Companies that visited, one row each, with how they are known. Those that are but internet providers are marked. New ones are those first seen lately, returning ones those of several days. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.companies_between{on_cluster}
+SQL SECURITY DEFINER
 AS
 WITH
     (SELECT groupArrayIf(network, is_provider) FROM {database}.network_kinds FINAL) AS providers,

@@ -49,6 +49,7 @@ CREATE OR REPLACE VIEW {database}.viewed_pages{on_cluster}
     is_entry Bool COMMENT 'True where the visit began with it.',
     is_exit Bool COMMENT 'True where no other page was viewed after it in the visit.'
 )
+SQL SECURITY DEFINER
 AS
 SELECT
     site,
@@ -111,6 +112,7 @@ CREATE OR REPLACE VIEW {database}.pages{on_cluster}
     first_viewed_at DateTime64(3, 'UTC') COMMENT 'When it was viewed first.',
     last_viewed_at DateTime64(3, 'UTC') COMMENT 'When it was viewed last.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     titles AS
@@ -155,6 +157,7 @@ LEFT ANY JOIN titles AS t ON c.site = t.site AND c.page = t.page
 COMMENT 'Pages, one row each: how often, by how many and how long they were viewed. The time of a page view is the largest that any of its hits told. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.pages_between{on_cluster}
+SQL SECURITY DEFINER
 AS
 WITH
     titles AS
@@ -195,6 +198,7 @@ LEFT ANY JOIN titles AS t ON c.page = t.page
 COMMENT 'Pages that were viewed in visits of some days, both included: pages_between(site = ..., first_day = ..., last_day = ...). Columns are those of pages.';
 
 CREATE OR REPLACE VIEW {database}.page_trend{on_cluster}
+SQL SECURITY DEFINER
 AS SELECT
     dateTrunc({step:String}, viewed_at) AS time,
     page,
@@ -220,6 +224,7 @@ CREATE OR REPLACE VIEW {database}.downloads{on_cluster}
     first_downloaded_at DateTime64(3, 'UTC') COMMENT 'When it was downloaded first.',
     last_downloaded_at DateTime64(3, 'UTC') COMMENT 'When it was downloaded last.'
 )
+SQL SECURITY DEFINER
 AS
 WITH
     toUUID('00000000-0000-0000-0000-000000000000') AS none,
@@ -257,6 +262,7 @@ CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
     first_followed_at DateTime64(3, 'UTC') COMMENT 'When it was followed first.',
     last_followed_at DateTime64(3, 'UTC') COMMENT 'When it was followed last.'
 )
+SQL SECURITY DEFINER
 AS SELECT
     h.site AS site,
     h.target_url AS target_url,
@@ -281,6 +287,7 @@ CREATE OR REPLACE VIEW {database}.searches{on_cluster}
     first_searched_at DateTime64(3, 'UTC') COMMENT 'When it was searched for first.',
     last_searched_at DateTime64(3, 'UTC') COMMENT 'When it was searched for last.'
 )
+SQL SECURITY DEFINER
 AS SELECT
     h.site AS site,
     lowerUTF8(trim(h.search_term)) AS term,
@@ -295,6 +302,7 @@ GROUP BY h.site, term
 COMMENT 'What was searched for on the sites, one row for each term. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.content_between{on_cluster}
+SQL SECURITY DEFINER
 AS SELECT
     if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), h.target_url)) AS item,
     uniqExact(h.hit_id) AS times,

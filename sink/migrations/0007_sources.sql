@@ -25,6 +25,7 @@ CREATE OR REPLACE VIEW {database}.sources{on_cluster}
     forms UInt64 COMMENT 'Forms that were submitted in these visits.',
     visible_duration_ms UInt64 COMMENT 'Time that pages were visible in these visits, milliseconds.'
 )
+SQL SECURITY DEFINER
 AS SELECT
     s.site AS site,
     s.day AS day,
@@ -62,6 +63,7 @@ CREATE OR REPLACE VIEW {database}.campaigns{on_cluster}
     forms UInt64 COMMENT 'Forms that were submitted in these visits.',
     visible_duration_ms UInt64 COMMENT 'Time that pages were visible in these visits, milliseconds.'
 )
+SQL SECURITY DEFINER
 AS SELECT
     s.site AS site,
     s.day AS day,
@@ -109,6 +111,7 @@ CREATE OR REPLACE VIEW {database}.conversions{on_cluster}
     occurred_at DateTime64(3, 'UTC') COMMENT 'When.',
     day Date COMMENT 'Day of it, UTC.'
 )
+SQL SECURITY DEFINER
 AS
 SELECT
     h.site AS site,
@@ -128,6 +131,7 @@ GROUP BY h.site, g.goal, h.hit_id
 COMMENT 'Hits that reached a goal, one row for each goal and hit. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.conversion_sources{on_cluster}
+SQL SECURITY DEFINER
 AS
 WITH
     reached AS

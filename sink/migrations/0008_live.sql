@@ -18,6 +18,7 @@ CREATE OR REPLACE VIEW {database}.live_visitors{on_cluster}
     company_name String COMMENT 'Company, as a partner names it.',
     contact_email String COMMENT 'E-mail address that the person submitted in these five minutes.'
 )
+SQL SECURITY DEFINER
 AS
 WITH grouped AS
     (
@@ -68,6 +69,7 @@ CREATE OR REPLACE VIEW {database}.live_companies{on_cluster}
     contacts Array(String) COMMENT 'E-mail addresses by which they are known, at whatever time they gave them.',
     last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of any of them arrived.'
 )
+SQL SECURITY DEFINER
 AS SELECT
     l.site AS site,
     if(l.company_name != '', l.company_name, l.network_organisation) AS company,
