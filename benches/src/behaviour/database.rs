@@ -12,6 +12,13 @@ use sink::window::WIDE;
 /// Longer than any question takes.
 const PATIENCE: Duration = Duration::from_secs(1_800);
 
+/// Longest time that settling may take.
+const LONGEST_SETTLING: Duration = Duration::from_secs(4 * 3_600);
+/// How often it is looked whether it has ended.
+const LOOK: Duration = Duration::from_millis(500);
+/// By how much insertions are backdated, seconds: a second more than settling leaves alone.
+const BACK: u32 = 121;
+
 /// Why something could not be measured or checked.
 #[derive(Debug, thiserror::Error)]
 pub enum BehaviourError {
@@ -144,16 +151,71 @@ impl Database {
         Ok(self.ask(question)?.text.lines().map(str::to_owned).collect())
     }
 
-    /// Runs every view that is made anew from time to time, and waits for it.
+    /// Keeps views from being made anew by themselves, until [`Database::settle`].
     ///
     /// # Errors
     /// As [`Database::ask`].
-    pub fn refresh(&self) -> Result<(), BehaviourError> {
-        let views = self.lines("SELECT view FROM system.view_refreshes WHERE database = '{database}' ORDER BY view")?;
-        for view in views {
-            self.ask(&format!("SYSTEM REFRESH VIEW {{database}}.{view}"))?;
-            self.ask(&format!("SYSTEM WAIT VIEW {{database}}.{view}"))?;
+    pub fn stop_views(&self) -> Result<(), BehaviourError> {
+        self.refreshed_views()?.iter().try_for_each(|view| self.ask(&format!("SYSTEM STOP VIEW {view}")).map(drop))
+    }
+
+    /// Stamps what is inserted from now on as if it had been inserted two minutes ago: sessions are settled only of hits
+    /// that old, so that nobody has to wait. Views have to be stopped meanwhile.
+    ///
+    /// # Errors
+    /// As [`Database::ask`].
+    pub fn backdate(&self) -> Result<(), BehaviourError> {
+        // What is stamped before the last settling would count as settled.
+        let is_late_enough = format!(
+            "SELECT now64(3, 'UTC') - INTERVAL {BACK} SECOND > (SELECT max(until) FROM {{database}}.settlements)"
+        );
+        while self.ask(&is_late_enough)?.text == "0" {
+            std::thread::sleep(LOOK);
         }
-        Ok(())
+        self.stamp(&format!("now64(3, 'UTC') - INTERVAL {BACK} SECOND"))
+    }
+
+    /// Stamps what is inserted from now on with the time.
+    ///
+    /// # Errors
+    /// As [`Database::ask`].
+    pub fn end_backdating(&self) -> Result<(), BehaviourError> {
+        self.stamp("now64(3, 'UTC')")
+    }
+
+    fn stamp(&self, value: &str) -> Result<(), BehaviourError> {
+        self.ask(&format!("ALTER TABLE {{database}}.hits MODIFY COLUMN inserted_at DEFAULT {value}")).map(drop)
+    }
+
+    /// Lets views be made anew, again and again until no visitor has hits that wait for it.
+    ///
+    /// # Errors
+    /// As [`Database::ask`], and where it takes longer than four hours.
+    pub fn settle(&self) -> Result<(), BehaviourError> {
+        let deadline = Instant::now() + LONGEST_SETTLING;
+        let views = self.refreshed_views()?;
+        views.iter().try_for_each(|view| self.ask(&format!("SYSTEM START VIEW {view}")).map(drop))?;
+        loop {
+            for view in &views {
+                self.ask(&format!("SYSTEM REFRESH VIEW {view}"))?;
+                self.ask(&format!("SYSTEM WAIT VIEW {view}"))?;
+            }
+            let waiting = self.ask("SELECT count() FROM {database}.unsettled_visitors")?.text;
+            if waiting == "0" {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let said = format!("{waiting} visitors still wait");
+                return Err(BehaviourError::Question { question: "settling".to_owned(), said });
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Views that are made anew from time to time: settling first, its confirmation after it.
+    fn refreshed_views(&self) -> Result<Vec<String>, BehaviourError> {
+        self.lines(
+            "SELECT concat(database, '.', view) FROM system.view_refreshes WHERE database = '{database}' ORDER BY view DESC",
+        )
     }
 }

@@ -1,0 +1,61 @@
+//! What the views cost an insert: the same hits into the table alone and into the table with all that hangs off it.
+
+use std::time::{Duration, Instant};
+
+use benches::behaviour::{Database, Place, load};
+use benches::traffic::{Settings, Traffic, World};
+use tokio::runtime::Runtime;
+
+use crate::options::Options;
+use crate::server::{Server, rest};
+
+/// What loading cost.
+pub struct Cost {
+    /// Hits.
+    pub hits: u64,
+    /// Into the table alone.
+    pub alone: Load,
+    /// With all views.
+    pub with_views: Load,
+}
+
+/// One load.
+#[derive(Default)]
+pub struct Load {
+    /// Time that the load took.
+    pub loading: Duration,
+    /// The server's processor time meanwhile.
+    pub processor_loading: Duration,
+    /// The server's processor time until it was at rest: merges and refreshes, too.
+    pub processor: Duration,
+}
+
+/// Loads the same hits once without and once with views.
+pub fn measure(options: &Options, runtime: &Runtime, server: &Server) -> anyhow::Result<Cost> {
+    let world = World::new(Settings::new(options.seed + 2, options.cost_hits, crate::now()?));
+    let with_views = Database::new(&server.url(), "cost_with_views")?;
+    runtime.block_on(with_views.migrate())?;
+    let alone = Database::new(&server.url(), "cost_alone")?;
+    alone.ask("CREATE DATABASE {database}")?;
+    // Structure and settings are copied, what hangs off the table is not.
+    alone.ask(&format!("CREATE TABLE {{database}}.hits AS {}.hits", with_views.name()))?;
+    // All of it is settled at once, as if it had come in the same minute.
+    with_views.stop_views()?;
+    with_views.backdate()?;
+    let load_into = |database: &Database, settles: bool| -> anyhow::Result<Load> {
+        let (began, before) = (Instant::now(), server.processor_time()?);
+        load(runtime.handle(), database, &Place { epoch: "cost", partition: 0 }, Traffic::new(&world))?;
+        let (loading, processor_loading) = (began.elapsed(), server.processor_time()? - before);
+        if settles {
+            database.end_backdating()?;
+            database.settle()?;
+        }
+        rest(database)?;
+        Ok(Load { loading, processor_loading, processor: server.processor_time()? - before })
+    };
+    let (alone_cost, with_views_cost) = (load_into(&alone, false)?, load_into(&with_views, true)?);
+    for database in [&alone, &with_views] {
+        database.ask("DROP DATABASE {database} SYNC")?;
+    }
+    Ok(Cost { hits: options.cost_hits, alone: alone_cost, with_views: with_views_cost })
+}
