@@ -1,14 +1,15 @@
 //! Pages, files, searches, and robots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use benches::traffic::origins::ROBOTS;
 use benches::traffic::truth::Seen;
+use benches::traffic::visit::Session;
 use benches::traffic::world::Client;
 use schemas::Kind;
 
 use crate::line;
-use crate::stage::stage;
+use crate::stage::{day, stage};
 
 #[test]
 fn pages_were_viewed_so_often_and_so_long() {
@@ -58,11 +59,73 @@ fn files_were_downloaded_by_these() {
 fn terms_were_searched_for_so_often() {
     let Some(stage) = stage("terms_were_searched_for_so_often") else { return };
     let line = |((site, term), seen): ((usize, String), Seen<'_>)| {
-        line!(stage.site(site), term, seen.times, seen.visitors.len())
+        let counts = line!(seen.times, seen.visitors.len(), seen.sessions.len());
+        line!(stage.site(site), term, counts, seen.first_at, seen.last_at)
     };
-    let question = "SELECT site, lower(search_term) AS term, uniqExact(hit_id), uniqExactIf(visitor_id, visitor_id != '') \
-        FROM {database}.session_hits WHERE kind = 'search' GROUP BY site, term";
+    let question = "SELECT site, term, searches, visitors, sessions, toUnixTimestamp64Milli(first_searched_at), \
+        toUnixTimestamp64Milli(last_searched_at) FROM {database}.searches";
     stage.compare(question, stage.ledger.searches().into_iter().map(line).collect());
+}
+
+#[test]
+fn links_were_followed_by_these() {
+    let Some(stage) = stage("links_were_followed_by_these") else { return };
+    let line = |((site, link), seen): ((usize, usize), Seen<'_>)| {
+        let address = &stage.world.sites[site].links[link];
+        let counts = line!(seen.times, seen.visitors.len(), seen.sessions.len());
+        line!(stage.site(site), address, counts, seen.first_at, seen.last_at)
+    };
+    let question = "SELECT site, target_url, outlinks, visitors, sessions, toUnixTimestamp64Milli(first_followed_at), \
+        toUnixTimestamp64Milli(last_followed_at) FROM {database}.outlinks";
+    stage.compare(question, stage.ledger.deeds(Kind::Outlink).into_iter().map(line).collect());
+}
+
+/// What happened to a page on a day.
+#[derive(Default)]
+struct PageDay<'a> {
+    views: usize,
+    visitors: BTreeSet<&'a str>,
+    sessions: usize,
+    entries: usize,
+    exits: usize,
+    told: usize,
+    visible_ms: u64,
+}
+
+#[test]
+fn pages_were_viewed_so_often_each_day() {
+    let Some(stage) = stage("pages_were_viewed_so_often_each_day") else { return };
+    let mut days: BTreeMap<(usize, i64, usize), PageDay<'_>> = BTreeMap::new();
+    for visit in stage.ledger.visits().filter(|visit| !visit.visitor.is_robot()) {
+        let (is_session, visible) = (visit.session != Session::None, visit.visible());
+        let views: Vec<_> = visit.actions.iter().filter(|action| action.kind == Kind::PageView).collect();
+        let mut seen = BTreeSet::new();
+        for (place, view) in views.iter().enumerate() {
+            // Views of one visit count on the day on which it began.
+            let when = if is_session { visit.actions[0].occurred_at } else { view.occurred_at };
+            let page = view.page.unwrap();
+            let counted = days.entry((visit.site, day(when), page)).or_default();
+            let visible = visible.get(&view.hit_id).copied().unwrap_or_default();
+            counted.views += 1;
+            counted.told += usize::from(visible > 0);
+            counted.visible_ms += u64::from(visible);
+            if is_session {
+                counted.visitors.insert(visit.visitor.id());
+                counted.sessions += usize::from(seen.insert(page));
+                counted.entries += usize::from(place == 0);
+                counted.exits += usize::from(place + 1 == views.len());
+            }
+        }
+    }
+    let line = |((site, day, page), counted): ((usize, i64, usize), PageDay<'_>)| {
+        let of = &stage.world.sites[site];
+        let borders = line!(counted.entries, counted.exits, counted.told, counted.visible_ms);
+        let counts = line!(counted.views, counted.visitors.len(), counted.sessions, borders);
+        line!(of.key, day, of.host, of.pages[page].path, counts)
+    };
+    let question = "SELECT site, toUInt16(day), page_host, page_path, views, visitors, sessions, entries, exits, \
+        views_with_time, total_visible_ms FROM {database}.page_days";
+    stage.compare(question, days.into_iter().map(line).collect());
 }
 
 #[test]

@@ -5,6 +5,9 @@
 
 mod companies;
 mod content;
+mod funnels;
+mod live;
+mod people;
 mod sessions;
 mod stage;
 mod visitors;

@@ -31,10 +31,14 @@ pub fn stage(test: &str) -> Option<&'static Stage> {
     Some(STAGE.get_or_init(|| set(stack.clickhouse_url(), &stack.database("behaviour"))))
 }
 
+/// Unix milliseconds.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
 fn set(url: &str, database: &str) -> Stage {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64;
     // Whole days that are over, so that no answer depends on the time of day.
-    let end = now.div_euclid(DAY) * DAY;
+    let end = day(now()) * DAY;
     println!("traffic of seed {SEED} until {end}");
     let world = World::new(Settings::new(SEED, HITS, end).lasting(DAYS * DAY));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
