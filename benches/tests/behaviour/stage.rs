@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 
 const SEED: u64 = 20_261_124;
 /// Rows: what a build without optimisation makes, loads and checks within a minute on two processors.
-const HITS: u64 = 500_000;
+const HITS: u64 = 1_000_000;
 const DAYS: i64 = 45;
 
 /// Traffic in a database, and its truth.
