@@ -144,6 +144,7 @@ fn hard_cases(world: &World, ledger: &Ledger) -> BTreeMap<&'static str, usize> {
             note("late by hours", action.received_at - action.occurred_at > 4 * 3_600_000);
             note("late by six days", action.received_at - action.occurred_at > 6 * DAY);
             note("twice", action.repeated_at.is_some());
+            note("twice, without session ids", action.repeated_at.is_some() && visit.session == Session::Untold);
             note("twice, in two months", action.repeated_at.is_some_and(|at| month(at) != month(action.occurred_at)));
             note("mails", action.kind == Kind::MailOpen);
         }

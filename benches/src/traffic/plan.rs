@@ -307,6 +307,8 @@ impl Planner<'_> {
         let end = self.world.settings.end;
         let client = self.world.sites[visit.site].client;
         let may_wait = client == Client::Tag && self.person.permission == Permission::All;
+        // A repeat of one who is another visitor each day might be another visitor's.
+        let may_repeat = client != Client::Pixel && self.person.permission == Permission::All;
         // The device goes offline from some hit on: what follows arrives together.
         let offline = (may_wait && self.dice.chance(0.01)).then(|| {
             let since = visit.actions[self.dice.below(visit.actions.len())].occurred_at;
@@ -317,7 +319,7 @@ impl Planner<'_> {
             let travel = if client == Client::Pixel { 0 } else { self.dice.between(15, 900) };
             let wait = offline.map_or(0, |(since, wait)| if action.occurred_at >= since { wait } else { 0 });
             action.received_at = (action.occurred_at + travel + wait).min(end);
-            let repeats = may_wait && self.dice.chance(0.01);
+            let repeats = may_repeat && self.dice.chance(0.01);
             action.repeated_at = repeats.then(|| (action.received_at + self.dice.around(30_000.0) as i64 + 1).min(end));
         }
     }

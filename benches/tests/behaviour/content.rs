@@ -17,15 +17,13 @@ fn pages_were_viewed_so_often_and_so_long() {
     let line = |((site, page), seen): ((usize, usize), Seen<'_>)| {
         let of = &stage.world.sites[site];
         let title = if of.client == Client::Tag { &of.pages[page].title } else { "" };
-        // To the nearest thousandth, as the average is no whole number.
-        let average =
-            if seen.told == 0 { 0 } else { (seen.visible_ms * 1_000 + seen.told as u64 / 2) / seen.told as u64 };
+        let average = if seen.told == 0 { 0.0 } else { seen.visible_ms as f64 / seen.told as f64 };
         let times = line!(seen.first_at, seen.last_at);
         let how_often = line!(seen.times, seen.visitors.len(), seen.sessions.len(), average, seen.visible_ms);
         line!(of.key, of.host, of.pages[page].path, title, how_often, times)
     };
     let question = "SELECT site, page_host, page_path, page_title, views, visitors, sessions, \
-        toUInt64(floor(average_visible_ms * 1000 + 0.5)), total_visible_ms, toUnixTimestamp64Milli(first_viewed_at), \
+        average_visible_ms, total_visible_ms, toUnixTimestamp64Milli(first_viewed_at), \
         toUnixTimestamp64Milli(last_viewed_at) FROM {database}.pages";
     stage.compare(question, stage.ledger.pages().into_iter().map(line).collect());
 }

@@ -7,7 +7,7 @@ use benches::traffic::visit::Session;
 use schemas::{Kind, SourceKind};
 
 use crate::line;
-use crate::stage::{Stage, day, stage};
+use crate::stage::{Stage, day, stage, thrice};
 
 /// Kind, name, term, campaign's source, medium and name of what brought a visitor.
 fn source(stage: &Stage, origin: Option<usize>) -> [String; 6] {
@@ -64,9 +64,7 @@ fn session_line(stage: &Stage, session: &SessionTruth<'_>) -> String {
     )
 }
 
-#[test]
-fn sessions_are_the_visits() {
-    let Some(stage) = stage("sessions_are_the_visits") else { return };
+fn compare_sessions(stage: &Stage) {
     let question = "SELECT site, session_id_source, if(session_id_source = 'given', toString(session_id), ''), visitor_id, \
         is_anonymous, toUInt16(day), toUnixTimestamp64Milli(started_at), toUnixTimestamp64Milli(ended_at), \
         visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, is_bounce, entry_page, exit_page, \
@@ -75,6 +73,22 @@ fn sessions_are_the_visits() {
         FROM {database}.sessions";
     let expected = stage.ledger.sessions(&stage.world).map(|session| session_line(stage, &session)).collect();
     stage.compare(question, expected);
+}
+
+#[test]
+fn sessions_are_the_visits() {
+    let Some(stage) = stage("sessions_are_the_visits") else { return };
+    compare_sessions(stage);
+}
+
+/// Rows of one hit come in any order, also of one that begins a session.
+#[test]
+fn sessions_are_the_visits_where_every_hit_is_there_three_times() {
+    let Some(stage) = thrice("sessions_are_the_visits_where_every_hit_is_there_three_times") else { return };
+    compare_sessions(&stage);
+    let of_several = "SELECT count() FROM (SELECT hit_id FROM {database}.session_hits GROUP BY hit_id \
+        HAVING uniqExact(session_id) > 1)";
+    stage.compare(of_several, vec!["0".to_owned()]);
 }
 
 /// Sessions of a day and source.

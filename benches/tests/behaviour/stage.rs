@@ -31,6 +31,22 @@ pub fn stage(test: &str) -> Option<&'static Stage> {
     Some(STAGE.get_or_init(|| set(stack.clickhouse_url(), &stack.database("behaviour"))))
 }
 
+/// A stage of a test's own, on which every hit is there three times, in three blocks. Nothing is settled.
+pub fn thrice(test: &str) -> Option<Stage> {
+    let stack = local::stack_or_skip(test)?;
+    let world = World::new(Settings::new(SEED + 1, 40_000, day(now()) * DAY).lasting(20 * DAY));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let database = Database::new(stack.clickhouse_url(), &stack.database("thrice")).unwrap();
+    runtime.block_on(database.migrate()).unwrap();
+    database.stop_views().unwrap();
+    for epoch in ["first", "second", "third"] {
+        load(runtime.handle(), &database, &Place { epoch, partition: 0 }, Traffic::new(&world)).unwrap();
+    }
+    let mut traffic = Traffic::new(&world).with_ledger();
+    traffic.by_ref().for_each(drop);
+    Some(Stage { ledger: traffic.into_ledger(), world, database, _runtime: runtime })
+}
+
 /// Unix milliseconds.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
