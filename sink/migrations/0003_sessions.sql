@@ -47,6 +47,9 @@ CREATE TABLE IF NOT EXISTS {database}.settled_sessions{on_cluster}
     campaign_content LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_content of that hit.',
     campaign_id LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_id of that hit.',
     click_id_kind LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Parameter that held its click id: gclid, fbclid, msclkid, ...',
+    last_source_kind LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Class of the source of the last hit that came from outside the site: another than source_kind where they came again in the same visit.',
+    last_source_name LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    last_campaign_name LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'utm_campaign of that hit.',
     device_kind LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Class of the device.',
     os LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Operating system.',
     browser LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Browser.',
@@ -122,6 +125,9 @@ CREATE OR REPLACE VIEW {database}.sessions_of_hits{on_cluster}
     campaign_content LowCardinality(String) COMMENT 'utm_content of that hit.',
     campaign_id LowCardinality(String) COMMENT 'utm_id of that hit.',
     click_id_kind LowCardinality(String) COMMENT 'Parameter that held its click id: gclid, fbclid, msclkid, ...',
+    last_source_kind LowCardinality(String) COMMENT 'Class of the source of the last hit that came from outside the site: another than source_kind where they came again in the same visit.',
+    last_source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    last_campaign_name LowCardinality(String) COMMENT 'utm_campaign of that hit.',
     device_kind LowCardinality(String) COMMENT 'Class of the device.',
     os LowCardinality(String) COMMENT 'Operating system.',
     browser LowCardinality(String) COMMENT 'Browser.',
@@ -188,6 +194,7 @@ WITH
             groupUniqArrayIf((kind, hit_id), kind NOT IN ('page_view', 'heartbeat')) AS others,
             argMinIf((source_kind, source_name, source_term), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
             argMinIf((campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS campaign,
+            argMaxIf((source_kind, source_name, campaign_name), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS last_source,
             argMinIf(device_kind, (occurred_at, hit_id), device_kind NOT IN ('', 'unknown')) AS device,
             argMinIf(os, (occurred_at, hit_id), os != '') AS system,
             argMinIf(browser, (occurred_at, hit_id), browser != '') AS browser_name,
@@ -232,6 +239,9 @@ SELECT
     campaign.5 AS campaign_content,
     campaign.6 AS campaign_id,
     campaign.7 AS click_id_kind,
+    if(last_source.1 = '', 'unknown', last_source.1) AS last_source_kind,
+    last_source.2 AS last_source_name,
+    last_source.3 AS last_campaign_name,
     if(device = '', 'unknown', device) AS device_kind,
     system AS os,
     browser_name AS browser,
@@ -295,6 +305,9 @@ CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
     campaign_content LowCardinality(String) COMMENT 'utm_content of that hit.',
     campaign_id LowCardinality(String) COMMENT 'utm_id of that hit.',
     click_id_kind LowCardinality(String) COMMENT 'Parameter that held its click id: gclid, fbclid, msclkid, ...',
+    last_source_kind LowCardinality(String) COMMENT 'Class of the source of the last hit that came from outside the site: another than source_kind where they came again in the same visit.',
+    last_source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    last_campaign_name LowCardinality(String) COMMENT 'utm_campaign of that hit.',
     device_kind LowCardinality(String) COMMENT 'Class of the device.',
     os LowCardinality(String) COMMENT 'Operating system.',
     browser LowCardinality(String) COMMENT 'Browser.',
@@ -317,12 +330,24 @@ AS
 WITH found AS
     (
         SELECT
-        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email
+            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
+            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
+            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
+            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
+            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
+            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
+            contact_email
         FROM {database}.settled_sessions FINAL
         WHERE NOT is_gone AND site != '' AND (site, visitor_id) NOT IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
         UNION ALL
         SELECT
-        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email
+            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
+            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
+            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
+            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
+            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
+            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
+            contact_email
         FROM {database}.sessions_of_hits
         WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
     )
@@ -358,6 +383,9 @@ SELECT
     campaign_content,
     campaign_id,
     click_id_kind,
+    last_source_kind,
+    last_source_name,
+    last_campaign_name,
     device_kind,
     os,
     browser,
@@ -396,7 +424,7 @@ WITH
     ),
     kept AS
     (
-        SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content
+        SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content
         FROM {database}.settled_sessions FINAL
         WHERE NOT is_gone AND site != '' AND (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
     ),
@@ -409,12 +437,24 @@ WITH
     written AS
     (
         SELECT
-        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email, false AS is_gone
-        FROM (SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content FROM told)
+            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
+            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
+            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
+            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
+            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
+            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
+            contact_email, false AS is_gone
+        FROM (SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content FROM told)
         WHERE (site, day, visitor_id, session_id, content) NOT IN (SELECT site, day, visitor_id, session_id, content FROM kept)
         UNION ALL
         SELECT
-        site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name, contact_email, true AS is_gone
+            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
+            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
+            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
+            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
+            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
+            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
+            contact_email, true AS is_gone
         FROM kept
         WHERE (site, day, visitor_id, session_id) NOT IN (SELECT site, day, visitor_id, session_id FROM told)
         UNION ALL

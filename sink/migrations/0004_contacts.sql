@@ -105,7 +105,8 @@ CREATE TABLE IF NOT EXISTS {database}.contact_merges{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree
 ORDER BY (site, contact, decided_at, merged_into)
-SETTINGS non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000
+-- The same may be written again after its contrary: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Contacts that are one person, written by hand: INSERT INTO contact_merges (site, contact, merged_into) VALUES (...).';
 
 -- Where one contact is merged into another, which is merged into a third, all end at the last. A circle ends anywhere in it.
@@ -336,15 +337,15 @@ WITH
     (
         SELECT
             site, visitor_id, is_anonymous, started_at, ended_at, session_id, page_views, visible_duration_ms, downloads, forms,
-            searches, source_kind, source_name, campaign_name, device_kind, os, browser, language, country, region, city,
+            searches, source_kind, source_name, campaign_name, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city,
             network_organisation, company_name, company_domain, none AS mail
         FROM {database}.sessions
         UNION ALL
         SELECT
             site, visitor_id, CAST(visitor_id_source IN ('daily_hash', 'none'), 'Bool'), occurred_at, occurred_at, none, 0, 0, 0, 0,
-            0, 'unknown', '', '', device_kind, os, browser, language, country, region, city,
+            0, outside, source_name, campaign_name, outside, source_name, campaign_name, device_kind, os, browser, language, country, region, city,
             network_organisation, company_name, company_domain, hit_id
-        FROM {database}.hits
+        FROM (SELECT *, if(source_kind IN ('', 'internal'), 'unknown', source_kind) AS outside FROM {database}.hits)
         WHERE kind = 'mail_open' AND NOT is_bot AND visitor_id != ''
     ),
     grouped AS
@@ -363,7 +364,7 @@ WITH
             sum(searches) AS search_count,
             uniqExactIf(mail, mail != none) AS mail_count,
             argMinIf((source_kind, source_name, campaign_name), (started_at, session_id), source_kind != 'unknown') AS first_source,
-            argMaxIf((source_kind, source_name, campaign_name), (started_at, session_id), source_kind != 'unknown') AS last_source,
+            argMaxIf((last_source_kind, last_source_name, last_campaign_name), (ended_at, session_id), last_source_kind != 'unknown') AS last_source,
             arraySort(groupUniqArrayIf(device_kind, device_kind NOT IN ('', 'unknown'))) AS all_devices,
             argMaxIf(device_kind, (ended_at, session_id), device_kind NOT IN ('', 'unknown')) AS device,
             argMaxIf(os, (ended_at, session_id), os != '') AS system,

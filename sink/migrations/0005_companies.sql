@@ -1,12 +1,14 @@
 -- Companies: which company each visit is, how that is known, and how far it is to be believed.
 --
---     sessions ──────────┐
+--     encounters ────────┐
 --     contact_visitors ──┼── companies, companies_between
 --     network_kinds ─────┘
 --
 -- The best evidence of a visit counts: a partner's word; else the domain of an address by which its visitor is known, also
 -- for visits before it was given; else the organisation of the network, which for most people is their internet provider.
 -- A provider is told by its name, and by network_kinds, where people put right what the name does not tell.
+--
+-- Hits that name nobody tell a company, too, by their network: what they did counts, though neither as visitor nor as visit.
 --
 -- Visits are counted by what tells their company before that is looked at: there are some thousand networks, and a million
 -- visits. companies_between says the same as companies of fewer days, and its text has to stay the same.
@@ -19,8 +21,66 @@ CREATE TABLE IF NOT EXISTS {database}.network_kinds{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(told_at)
 ORDER BY network
-SETTINGS non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000
+-- The same may be written again after its contrary: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Networks whose name misleads, written by hand: INSERT INTO network_kinds (network, is_provider) VALUES (...).';
+
+CREATE OR REPLACE VIEW {database}.encounters{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    day Date COMMENT 'Day on which it began, UTC.',
+    visitor_id String COMMENT 'Who, unique within a site; empty where nothing may be kept.',
+    session_id UUID COMMENT 'The visit; zero where it is none.',
+    started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
+    page_views UInt64 COMMENT 'Page views.',
+    visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds.',
+    downloads UInt64 COMMENT 'Downloads.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    network_organisation LowCardinality(String) COMMENT 'Organisation of the network.',
+    network_domain LowCardinality(String) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) COMMENT 'How partner data matched.',
+    company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.'
+)
+SQL SECURITY DEFINER
+AS
+SELECT
+    site, day, visitor_id, session_id, started_at, ended_at, page_views, visible_duration_ms, downloads, forms, country,
+    network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
+FROM {database}.sessions
+UNION ALL
+SELECT
+    site,
+    toDate(min(occurred_at)) AS day,
+    '' AS visitor_id,
+    toUUID('00000000-0000-0000-0000-000000000000') AS session_id,
+    min(occurred_at) AS started_at,
+    max(occurred_at) AS ended_at,
+    uniqExactIf(hit_id, kind = 'page_view') AS page_views,
+    max(duration_ms) AS visible_duration_ms,
+    uniqExactIf(hit_id, kind = 'download') AS downloads,
+    uniqExactIf(hit_id, kind = 'form') AS forms,
+    argMaxIf(country, (occurred_at, hit_id), country != '') AS country,
+    argMaxIf(network_organisation, (occurred_at, hit_id), network_organisation != '') AS network_organisation,
+    argMaxIf(network_domain, (occurred_at, hit_id), network_domain != '') AS network_domain,
+    argMax(partner, (occurred_at, hit_id)) AS partner,
+    argMax(partner_matched_by, (occurred_at, hit_id)) AS partner_matched_by,
+    argMax(company_name, (occurred_at, hit_id)) AS company_name,
+    argMax(company_domain, (occurred_at, hit_id)) AS company_domain,
+    argMax(partner_attributes, (occurred_at, hit_id)) AS partner_attributes
+FROM (SELECT *, if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000-0000-0000-000000000000'), page_view_id, hit_id) AS view_id FROM {database}.hits WHERE visitor_id = '' AND NOT is_bot)
+GROUP BY site, view_id
+UNION ALL
+SELECT
+    site, toDate(occurred_at), visitor_id, session_id, occurred_at, occurred_at, 0, 0, 0, 0, country,
+    network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
+FROM {database}.hits
+WHERE kind = 'mail_open' AND session_id = toUUID('00000000-0000-0000-0000-000000000000') AND visitor_id != '' AND NOT is_bot
+COMMENT 'Visits, and what happened outside of visits: hits that name nobody, one row for each of their page views, and mails that were opened. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.companies{on_cluster}
 (
@@ -62,16 +122,16 @@ WITH
             if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards), visitor_id, '') AS known_visitor,
             min(started_at) AS start,
             max(ended_at) AS end,
-            groupUniqArray(day) AS days_seen,
-            uniqExactState(cityHash64(visitor_id)) AS visitor_state,
-            count() AS session_count,
+            groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
+            uniqExactIfState(cityHash64(visitor_id), visitor_id != '') AS visitor_state,
+            countIf(session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS session_count,
             sum(page_views) AS views,
             sum(visible_duration_ms) AS visible,
             sum(downloads) AS download_count,
             sum(forms) AS form_count,
             argMaxIf(country, ended_at, country != '') AS seen_in,
             argMaxIf((partner, partner_attributes), ended_at, partner != '') AS told
-        FROM {database}.sessions
+        FROM {database}.encounters
         GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
     ),
     addresses AS
@@ -122,11 +182,11 @@ SELECT
     max(named.2) AS company_domain,
     arrayMap(reason -> reason.2, arrayReverseSort(groupUniqArray((multiIf(told_by = 'partner', 3, told_by = 'contact_email', 2, 1), told_by)))) AS evidence,
     max(belief) AS confidence,
-    min(by_provider) AS is_provider,
+    CAST(min(by_provider), 'Bool') AS is_provider,
     min(start) AS first_seen,
     max(end) AS last_seen,
     length(groupUniqArrayArray(days_seen)) AS days,
-    uniqExactMerge(visitor_state) AS visitors,
+    uniqExactIfMerge(visitor_state) AS visitors,
     sum(session_count) AS sessions,
     sum(views) AS page_views,
     sum(visible) AS visible_duration_ms,
@@ -159,16 +219,16 @@ WITH
             if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards), visitor_id, '') AS known_visitor,
             min(started_at) AS start,
             max(ended_at) AS end,
-            groupUniqArray(day) AS days_seen,
-            uniqExactState(cityHash64(visitor_id)) AS visitor_state,
-            count() AS session_count,
+            groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
+            uniqExactIfState(cityHash64(visitor_id), visitor_id != '') AS visitor_state,
+            countIf(session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS session_count,
             sum(page_views) AS views,
             sum(visible_duration_ms) AS visible,
             sum(downloads) AS download_count,
             sum(forms) AS form_count,
             argMaxIf(country, ended_at, country != '') AS seen_in,
             argMaxIf((partner, partner_attributes), ended_at, partner != '') AS told
-        FROM {database}.sessions
+        FROM {database}.encounters
         WHERE site = {site:String} AND day BETWEEN {first_day:Date} AND {last_day:Date}
         GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
     ),
@@ -219,11 +279,11 @@ SELECT
     max(named.2) AS company_domain,
     arrayMap(reason -> reason.2, arrayReverseSort(groupUniqArray((multiIf(told_by = 'partner', 3, told_by = 'contact_email', 2, 1), told_by)))) AS evidence,
     max(belief) AS confidence,
-    min(by_provider) AS is_provider,
+    CAST(min(by_provider), 'Bool') AS is_provider,
     min(start) AS first_seen,
     max(end) AS last_seen,
     length(groupUniqArrayArray(days_seen)) AS days,
-    uniqExactMerge(visitor_state) AS visitors,
+    uniqExactIfMerge(visitor_state) AS visitors,
     sum(session_count) AS sessions,
     sum(views) AS page_views,
     sum(visible) AS visible_duration_ms,

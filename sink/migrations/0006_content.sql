@@ -197,6 +197,53 @@ FROM counted AS c
 LEFT ANY JOIN titles AS t ON c.page = t.page
 COMMENT 'Pages that were viewed in visits of some days, both included: pages_between(site = ..., first_day = ..., last_day = ...). Columns are those of pages.';
 
+CREATE OR REPLACE VIEW {database}.page_days{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    day Date COMMENT 'Day on which the visits began, UTC.',
+    page_host String COMMENT 'Host of the page.',
+    page_path String COMMENT 'Path of the page.',
+    views UInt64 COMMENT 'Page views.',
+    visitors UInt64 COMMENT 'Visitors who viewed it on this day: those of several days do not add up.',
+    sessions UInt64 COMMENT 'Visits in which it was viewed.',
+    entries UInt64 COMMENT 'Visits that began with it.',
+    exits UInt64 COMMENT 'Visits in which it was the last page.',
+    views_with_time UInt64 COMMENT 'Page views that told how long they were visible.',
+    total_visible_ms UInt64 COMMENT 'Time that all of them were visible, milliseconds.'
+)
+SQL SECURITY DEFINER
+AS
+WITH counted AS
+    (
+        SELECT
+            site,
+            day,
+            page,
+            count() AS view_count,
+            uniqExactIf(cityHash64(visitor_id), is_first_in_session) AS visitor_count,
+            countIf(is_first_in_session) AS session_count,
+            countIf(is_entry) AS entry_count,
+            countIf(is_exit) AS exit_count,
+            countIf(visible_ms > 0) AS told,
+            sum(visible_ms) AS visible
+        FROM {database}.viewed_pages
+        GROUP BY site, day, page
+    )
+SELECT
+    site,
+    day,
+    substringIndex(page, '/', 1) AS page_host,
+    substring(page, length(page_host) + 1) AS page_path,
+    view_count AS views,
+    visitor_count AS visitors,
+    session_count AS sessions,
+    entry_count AS entries,
+    exit_count AS exits,
+    told AS views_with_time,
+    visible AS total_visible_ms
+FROM counted
+COMMENT 'Pages by day, one row for each. Robots are left out.';
+
 CREATE OR REPLACE VIEW {database}.page_trend{on_cluster}
 SQL SECURITY DEFINER
 AS SELECT

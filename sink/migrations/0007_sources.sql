@@ -97,7 +97,8 @@ CREATE TABLE IF NOT EXISTS {database}.goals{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(changed_at)
 ORDER BY (site, goal)
-SETTINGS non_replicated_deduplication_window = 10000, replicated_deduplication_window = 10000
+-- The same may be written again after its contrary: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Goals of each site, written by hand: INSERT INTO goals (site, goal, kind, pattern) VALUES (...). They hold for the past, too.';
 
 CREATE OR REPLACE VIEW {database}.conversions{on_cluster}

@@ -6,6 +6,7 @@ use crate::audiences::AudienceError;
 use crate::deadletters::DeadLettersError;
 use crate::intents::IntentError;
 use crate::migrate::MigrateError;
+use crate::views::ViewsError;
 
 /// What a supervisor or an operator can tell from the exit code. 2 is the command line's, as everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +80,9 @@ pub enum SinkError {
     /// A command about audiences can't be done.
     #[error(transparent)]
     Audiences(#[from] AudienceError),
+    /// A command about what views keep can't be done.
+    #[error(transparent)]
+    Views(#[from] ViewsError),
     /// An audit found something.
     #[error("the table is not what the topic says: {doubled} offsets are there twice, {missing} are missing")]
     NotClean {
@@ -103,6 +107,7 @@ impl SinkError {
             }
             Self::Migrate(error) => error.exit_code(),
             Self::Audiences(error) => error.exit_code(),
+            Self::Views(error) => error.exit_code(),
             Self::NotClean { .. } => ExitCode::NotClean,
             Self::DeadLetters(DeadLettersError::Undelivered { .. }) => ExitCode::Kafka,
             Self::DeadLetters(_) | Self::Wire(_) | Self::Listen(_) | Self::Metrics(_) | Self::Ended(_) => {

@@ -16,7 +16,8 @@
 //!
 //! [`outcome`] counts what became of each hit, [`metrics`] has the rest. [`run`](mod@run) puts the parts together.
 //! [`audit`] holds the table against the topic. [`migrate`] brings the database to what this version needs, from the files in `migrations/`; [`statements`] takes them
-//! apart. [`deadletters`] is what operators do with `hits.dead`, [`audiences`] what they do with audiences.
+//! apart. [`deadletters`] is what operators do with `hits.dead`, [`audiences`] what they do with audiences,
+//! [`views`] what they do with the tables that views fill.
 //!
 //! A hit is acknowledged to Kafka once it is in the table or in `hits.dead`, never before. The sink never changes a hit,
 //! never looks at what it means, never reads the table it writes, and never gives up a hit for a mistake that is not the
@@ -46,4 +47,5 @@ pub mod outcome;
 pub mod pace;
 pub mod run;
 pub mod statements;
+pub mod views;
 pub mod window;

@@ -11,6 +11,7 @@ use sink::error::SinkError;
 use sink::migrate::Migrator;
 use sink::options::{Command, MigrateOptions, Options, RunOptions, SERVICE};
 use sink::run::{Instruments, run};
+use sink::views::options::ViewsOptions;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -20,6 +21,7 @@ async fn main() -> ExitCode {
         Command::Audit(options) => audit(*options).await,
         Command::DeadLetters(options) => dead_letters(*options).await,
         Command::Audiences(options) => audiences(*options).await,
+        Command::Views(options) => views(*options).await,
     };
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("sink: {error}");
@@ -59,4 +61,8 @@ async fn audiences(options: AudiencesOptions) -> anyhow::Result<()> {
     let shutdown = service::shutdown::on_signal()?;
     let print = |text: &str| print!("{text}");
     Ok(sink::audiences::run(options.action, shutdown, print).await?)
+}
+
+async fn views(options: ViewsOptions) -> anyhow::Result<()> {
+    Ok(sink::views::run(options.action, |text| print!("{text}")).await.map_err(SinkError::from)?)
 }

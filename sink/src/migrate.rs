@@ -55,6 +55,7 @@ migrations! {
     12 "lead_scores" "0012_lead_scores.sql",
     13 "quality" "0013_quality.sql",
     14 "audiences" "0014_audiences.sql",
+    15 "people" "0015_people.sql",
 }
 
 impl Migration {
@@ -203,7 +204,7 @@ impl Migrator {
     }
 
     /// A text with its placeholders filled in.
-    fn render(&self, text: &str) -> String {
+    pub(crate) fn render(&self, text: &str) -> String {
         let (engine, on_cluster) = match &self.cluster {
             Some(name) => ("Replicated", format!(" ON CLUSTER {name}")),
             None => ("", String::new()),

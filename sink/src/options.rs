@@ -8,6 +8,7 @@ use crate::audiences::options::AudiencesOptions;
 use crate::audit::AuditOptions;
 use crate::deadletters::options::DeadLettersOptions;
 use crate::intents::LONGEST_EPOCH;
+use crate::views::options::ViewsOptions;
 use crate::window::WIDE;
 use clap::{Args, Parser, Subcommand};
 use service::options::{CommonOptions, KafkaOptions, Service, seconds};
@@ -38,6 +39,8 @@ pub enum Command {
     Audit(Box<AuditOptions>),
     /// Define audiences, and keep up who is in them
     Audiences(Box<AudiencesOptions>),
+    /// Make anew what views keep, and settle sessions
+    Views(Box<ViewsOptions>),
 }
 
 /// Options of `sink run`.
@@ -185,7 +188,7 @@ fn url(text: &str) -> Result<String, String> {
 }
 
 /// A name that stands in statements as it is.
-fn identifier(text: &str) -> Result<String, String> {
+pub(crate) fn identifier(text: &str) -> Result<String, String> {
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let starts_well = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     if starts_well && text.chars().all(is_word) {

@@ -1,0 +1,68 @@
+//! `sink views`: what operators do with the tables that views fill.
+//!
+//! 1. [`options`]: the command line.
+//! 2. [`definition`]: how this version defines a state table, and what fills it. Pure.
+//! 3. [`rebuild`](mod@rebuild): makes one anew beside the old, lets it catch up, and exchanges the two.
+//! 4. [`settle`](mod@settle): settles all sessions that there are.
+//!
+//! Loading goes on meanwhile, and readers see either table whole. A command that ended half-way may be given again.
+
+pub mod definition;
+pub mod options;
+pub mod rebuild;
+pub mod settle;
+
+use crate::clickhouse::ClickHouse;
+use crate::error::ExitCode;
+use crate::fault::Fault;
+use options::Action;
+
+/// Why a command about views can't be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewsError {
+    /// There is no such table.
+    #[error(
+        "{0} is no table that is made from hits; there are settled_sessions, contact_cards, contact_links and page_titles"
+    )]
+    Unknown(String),
+    /// ClickHouse can't be used, or does not take a statement.
+    #[error("{during}: {}; what was there before is as it was, give the command again once that is put right", fault.message())]
+    ClickHouse {
+        /// What was being done.
+        during: &'static str,
+        /// What went wrong.
+        fault: Fault,
+    },
+    /// ClickHouse could not settle.
+    #[error("sessions can't be settled: {0}; the views are right all the same, and slower")]
+    Unsettled(String),
+}
+
+impl ViewsError {
+    /// The exit code of a process that ends for this.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::ClickHouse { fault: Fault::Halt(code, _), .. } => *code,
+            _ => ExitCode::Failed,
+        }
+    }
+
+    fn during(during: &'static str) -> impl Fn(Fault) -> Self {
+        move |fault| Self::ClickHouse { during, fault }
+    }
+}
+
+/// Does what was asked for, and tells it in lines for a person.
+///
+/// # Errors
+/// Where it can't be done.
+pub async fn run(action: Action, tell: impl Fn(&str)) -> Result<(), ViewsError> {
+    match action {
+        Action::Rebuild(options) => {
+            let clickhouse = ClickHouse::new(&options.clickhouse);
+            rebuild::rebuild(clickhouse, options.cluster, &options.table, tell).await
+        }
+        Action::Settle(options) => settle::settle(&ClickHouse::new(&options.clickhouse), tell).await,
+    }
+}

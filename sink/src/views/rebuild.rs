@@ -1,0 +1,196 @@
+//! Makes a state table anew from hits, as this version defines it, and exchanges it for the old one.
+//!
+//! A table that a materialized view fills:
+//! 1. A table is made beside it, and a view that fills that, too: from here on each insert fills both. Inserts that began
+//!    before are waited for.
+//! 2. The hits are read day by day, and make what they make. States are idempotent, so a hit that the view has brought as
+//!    well changes nothing.
+//! 3. The old view is given the new query, and the tables are exchanged: an insert meanwhile fills both.
+//! 4. Rows that people wrote, and not hits, are copied. What was made beside is dropped.
+//!
+//! Settled sessions need no view of their own: what they don't tell, readers find in hits. The table beside is filled, a
+//! share of all visitors at a time; then settling stops, its mark is put back to before the filling began, and the tables
+//! are exchanged: whoever has hits from then on is not settled.
+
+use std::time::{Duration, Instant};
+
+use clickhouse::Row;
+use serde::Deserialize;
+
+use super::definition::{Filled, State, query_where};
+use super::{ViewsError, settle};
+use crate::clickhouse::ClickHouse;
+use crate::migrate::{MIGRATIONS, Migrator};
+
+/// How often is asked whether inserts have ended.
+const LOOK: Duration = Duration::from_millis(100);
+/// Hits whose sessions are told at a time, on the average: as many as a settling takes.
+const SHARE: u64 = 500_000;
+
+/// What people write into state tables, as a condition.
+const WRITTEN_BY_HAND: [(&str, &str); 2] = [
+    ("contact_cards", "source = 'import'"),
+    ("contact_links", "hit_id = toUUID('00000000-0000-0000-0000-000000000000')"),
+];
+
+#[derive(Row, Deserialize)]
+struct Count {
+    count: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct Day {
+    day: String,
+}
+
+#[derive(Row, Deserialize)]
+struct Columns {
+    names: String,
+}
+
+/// Makes a state table anew.
+///
+/// # Errors
+/// Where there is no such table, or ClickHouse can't be used. The old table is then still in its place.
+pub async fn rebuild(
+    clickhouse: ClickHouse,
+    cluster: Option<String>,
+    table: &str,
+    tell: impl Fn(&str),
+) -> Result<(), ViewsError> {
+    let state = State::find(MIGRATIONS, table)?;
+    let work = Rebuilding { migrator: Migrator::new(clickhouse.clone(), cluster), clickhouse, state };
+    work.make_table().await?;
+    match &work.state.filled {
+        Filled::ByInserts { writer, query } => work.by_inserts(writer, query, tell).await?,
+        Filled::BySettling => work.by_settling(tell).await?,
+    }
+    work.execute("dropping what was replaced", "DROP TABLE {database}.{next}{on_cluster}").await
+}
+
+struct Rebuilding {
+    clickhouse: ClickHouse,
+    migrator: Migrator,
+    state: State,
+}
+
+impl Rebuilding {
+    fn render(&self, text: &str) -> String {
+        self.migrator.render(&text.replace("{table}", &self.state.name).replace("{next}", &self.state.next()))
+    }
+
+    async fn execute(&self, during: &'static str, statement: &str) -> Result<(), ViewsError> {
+        self.clickhouse.execute(&self.render(statement)).await.map_err(ViewsError::during(during))
+    }
+
+    async fn rows<R>(&self, during: &'static str, query: &str) -> Result<Vec<R>, ViewsError>
+    where
+        R: clickhouse::RowOwned + clickhouse::RowRead,
+    {
+        self.clickhouse.rows(&self.render(query)).await.map_err(ViewsError::during(during))
+    }
+
+    async fn count(&self, during: &'static str, query: &str) -> Result<u64, ViewsError> {
+        Ok(self.rows::<Count>(during, query).await?.first().map_or(0, |row| row.count))
+    }
+
+    /// The table beside, in place of what an earlier attempt left, which remembers as many tokens as the old one.
+    async fn make_table(&self) -> Result<(), ViewsError> {
+        let during = "making the table";
+        if let Filled::ByInserts { writer, .. } = &self.state.filled {
+            self.execute(during, &format!("DROP TABLE IF EXISTS {{database}}.{writer}_next{{on_cluster}}")).await?;
+        }
+        self.execute(during, "DROP TABLE IF EXISTS {database}.{next}{on_cluster}").await?;
+        self.execute(during, &self.state.table_beside()).await?;
+        let windows = crate::window::windows(&self.clickhouse).await.map_err(ViewsError::during(during))?;
+        let old = self.render("`{database}`.`{table}`");
+        if let Some(window) = windows.iter().find(|window| window.table == old) {
+            let (setting, blocks) = (window.setting, window.blocks);
+            let statement =
+                format!("ALTER TABLE {{database}}.{{next}}{{on_cluster}} MODIFY SETTING {setting} = {blocks}");
+            self.execute(during, &statement).await?;
+        }
+        Ok(())
+    }
+
+    async fn by_inserts(&self, writer: &str, query: &str, tell: impl Fn(&str)) -> Result<(), ViewsError> {
+        let view = format!(
+            "CREATE MATERIALIZED VIEW {{database}}.{writer}_next{{on_cluster}} TO {{database}}.{{next}} AS {query}"
+        );
+        self.execute("making the view", &view).await?;
+        self.wait_for_inserts(Instant::now()).await?;
+        let days = "SELECT DISTINCT toString(toDate(received_at)) AS day FROM {database}.hits ORDER BY day";
+        for Day { day } in self.rows("listing the days", days).await? {
+            let of_the_day = query_where(query, &format!("toDate(received_at) = '{day}'"));
+            self.execute("filling the table", &format!("INSERT INTO {{database}}.{{next}} {of_the_day}")).await?;
+            tell(&format!("{day}\n"));
+        }
+        let changed = format!("ALTER TABLE {{database}}.{writer}{{on_cluster}} MODIFY QUERY {query}");
+        self.execute("changing the view", &changed).await?;
+        self.exchange().await?;
+        self.copy_what_people_wrote().await?;
+        self.execute("dropping the view", &format!("DROP TABLE {{database}}.{writer}_next{{on_cluster}}")).await?;
+        // Those that still fill the table that is about to go.
+        self.wait_for_inserts(Instant::now()).await
+    }
+
+    async fn exchange(&self) -> Result<(), ViewsError> {
+        self.execute("exchanging the tables", "EXCHANGE TABLES {database}.{table} AND {database}.{next}{on_cluster}")
+            .await
+    }
+
+    /// Waits for inserts that began before, and so do not know the view.
+    async fn wait_for_inserts(&self, since: Instant) -> Result<(), ViewsError> {
+        loop {
+            let query = format!(
+                "SELECT count() AS count FROM system.processes WHERE query_kind = 'Insert' AND elapsed > {}",
+                since.elapsed().as_secs_f64()
+            );
+            if self.count("waiting for inserts", &query).await? == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// From the old table, which is now the one beside.
+    async fn copy_what_people_wrote(&self) -> Result<(), ViewsError> {
+        let Some((_, condition)) = WRITTEN_BY_HAND.iter().find(|(table, _)| *table == self.state.name) else {
+            return Ok(());
+        };
+        let during = "copying what people wrote";
+        let both = "SELECT arrayStringConcat(groupArray(name), ', ') AS names FROM (SELECT name FROM system.columns \
+                    WHERE database = '{database}' AND table IN ('{table}', '{next}') GROUP BY name HAVING count() = 2)";
+        let names = self.rows::<Columns>(during, both).await?.pop().map(|row| row.names).unwrap_or_default();
+        let copy = format!(
+            "INSERT INTO {{database}}.{{table}} ({names}) SELECT {names} FROM {{database}}.{{next}} WHERE {condition}"
+        );
+        self.execute(during, &copy).await
+    }
+
+    async fn by_settling(&self, tell: impl Fn(&str)) -> Result<(), ViewsError> {
+        let during = "filling the table";
+        let began = "SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS count";
+        let until = self.count(during, began).await?.saturating_sub(120_000);
+        let until = format!("fromUnixTimestamp64Milli(toInt64({until}), 'UTC')");
+        let shares = self.count(during, "SELECT count() AS count FROM {database}.hits").await? / SHARE + 1;
+        let names = "SELECT arrayStringConcat(groupArray(name), ', ') AS names FROM (SELECT name FROM system.columns \
+                     WHERE database = '{database}' AND table = 'sessions_of_hits' ORDER BY position)";
+        let names = self.rows::<Columns>(during, names).await?.pop().map(|row| row.names).unwrap_or_default();
+        for share in 0..shares {
+            let statement = format!(
+                "INSERT INTO {{database}}.{{next}} ({names}, is_gone, settled_at, settled_until, settled_rows) \
+                 SELECT {names}, false, now64(3, 'UTC'), {until}, 0 FROM {{database}}.sessions_of_hits \
+                 WHERE cityHash64(site, visitor_id) % {shares} = {share} SETTINGS max_partitions_per_insert_block = 0"
+            );
+            self.execute(during, &statement).await?;
+            tell(&format!("{} of {shares}\n", share + 1));
+        }
+        settle::stop(&self.clickhouse).await?;
+        let mark =
+            format!("INSERT INTO {{database}}.settlements (until, confirmed_at) VALUES ({until}, now64(3, 'UTC'))");
+        self.execute("putting back the mark", &mark).await?;
+        self.exchange().await?;
+        settle::start(&self.clickhouse).await
+    }
+}

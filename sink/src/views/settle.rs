@@ -1,0 +1,107 @@
+//! Settles all sessions that there are, by refreshing what ClickHouse refreshes by itself each minute.
+
+use std::time::Duration;
+
+use clickhouse::Row;
+use serde::Deserialize;
+
+use super::ViewsError;
+use crate::clickhouse::ClickHouse;
+
+/// How often is asked whether a refresh has ended.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What settles sessions, and what finds out that it did, in this order.
+pub(super) const JOBS: [&str; 2] = ["settle_sessions", "confirm_settlements"];
+
+#[derive(Row, Deserialize)]
+struct Waiting {
+    hits: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct Refresh {
+    status: String,
+    exception: String,
+}
+
+/// Settles until all is settled that was inserted two minutes before now or earlier.
+///
+/// # Errors
+/// Where ClickHouse can't be used, or can't settle.
+pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), ViewsError> {
+    start(clickhouse).await?;
+    let mut before = None;
+    loop {
+        for job in JOBS {
+            refresh(clickhouse, job).await?;
+        }
+        let waiting = waiting(clickhouse).await?;
+        tell(&format!("{waiting} hits are not settled\n"));
+        if waiting == 0 {
+            return Ok(());
+        }
+        // Hits come while it works, but less than it settles; where it moves on by nothing, it can't.
+        if before == Some(waiting) {
+            return Err(ViewsError::Unsettled(format!("{waiting} hits are left and remain")));
+        }
+        before = Some(waiting);
+    }
+}
+
+/// Lets the jobs go on, which a rebuilding that was stopped half-way has left standing.
+pub(super) async fn start(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
+    each_job(clickhouse, "START").await
+}
+
+/// Stops the jobs, also one that is at work.
+pub(super) async fn stop(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
+    each_job(clickhouse, "STOP").await?;
+    for job in JOBS {
+        wait(clickhouse, job).await?;
+    }
+    Ok(())
+}
+
+async fn each_job(clickhouse: &ClickHouse, word: &str) -> Result<(), ViewsError> {
+    for job in JOBS {
+        let statement = format!("SYSTEM {word} VIEW {}.{job}", clickhouse.database());
+        clickhouse.execute(&statement).await.map_err(ViewsError::during("starting and stopping the settling"))?;
+    }
+    Ok(())
+}
+
+async fn refresh(clickhouse: &ClickHouse, job: &str) -> Result<(), ViewsError> {
+    let statement = format!("SYSTEM REFRESH VIEW {}.{job}", clickhouse.database());
+    clickhouse.execute(&statement).await.map_err(ViewsError::during("settling"))?;
+    let exception = wait(clickhouse, job).await?;
+    if exception.is_empty() { Ok(()) } else { Err(ViewsError::Unsettled(exception)) }
+}
+
+/// Waits until a job is not at work, and gives what went wrong in it the last time.
+async fn wait(clickhouse: &ClickHouse, job: &str) -> Result<String, ViewsError> {
+    let query = format!(
+        "SELECT toString(status) AS status, exception FROM system.view_refreshes \
+         WHERE database = '{}' AND view = '{job}'",
+        clickhouse.database()
+    );
+    loop {
+        let found: Vec<Refresh> = clickhouse.rows(&query).await.map_err(ViewsError::during("settling"))?;
+        match found.into_iter().next() {
+            Some(refresh) if matches!(refresh.status.as_str(), "Running" | "Scheduling") => {}
+            Some(refresh) => return Ok(refresh.exception),
+            None => return Err(ViewsError::Unsettled(format!("there is no view {job}; run `sink migrate`"))),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn waiting(clickhouse: &ClickHouse) -> Result<u64, ViewsError> {
+    let database = clickhouse.database();
+    let query = format!(
+        "SELECT count() AS hits FROM {database}.hits WHERE inserted_at <= now64(3, 'UTC') - INTERVAL 3 MINUTE \
+         AND inserted_at > (SELECT argMax(until, confirmed_at) FROM {database}.settlements)"
+    );
+    let rows: Vec<Waiting> = clickhouse.rows(&query).await.map_err(ViewsError::during("settling"))?;
+    Ok(rows.first().map_or(0, |row| row.hits))
+}

@@ -1,0 +1,132 @@
+//! People: cards, links, merges, and that each can be undone.
+
+use crate::states::{HOUR, MINUTE, form, in_every_state, in_session, lines};
+use crate::support::{Place, page_view};
+
+/// Anna visits on a computer before she gives her address there, and later on her telephone, where she gives it again,
+/// written otherwise and with another number.
+fn anna() -> Vec<schemas::EnrichedHit<'static>> {
+    vec![
+        in_session(page_view(1, "desk", 0, "/"), 0xa1),
+        in_session(form(2, "desk", HOUR, ["Anna Berg", "anna@steel.example", "1"]), 0xa2),
+        in_session(page_view(3, "phone", 2 * HOUR, "/prices"), 0xb1),
+        in_session(form(4, "phone", 2 * HOUR + MINUTE, ["", "Anna@Steel.Example", "2"]), 0xb1),
+        // No address: it is hers, as the visitor is.
+        in_session(form(5, "desk", 3 * HOUR, ["Anna Berg-Holm", "", ""]), 0xa3),
+        in_session(page_view(6, "stranger", 0, "/"), 0xc1),
+    ]
+}
+
+#[tokio::test]
+async fn a_contact_is_all_visitors_who_gave_the_address() {
+    let Some(stack) = local::stack_or_skip("a_contact_is_all_visitors_who_gave_the_address") else { return };
+    in_every_state(stack, "contacts", anna(), |place, state| {
+        let columns = "contact, name, name_source, email, phone, phone_source, emails, first_told_at, last_told_at";
+        let found = place.query(&format!("SELECT {columns} FROM {{database}}.contacts WHERE site = 'shop'"));
+        let expected = "anna@steel.example\tAnna Berg-Holm\tform\tAnna@Steel.Example\t2\tform\t['anna@steel.example']\t\
+                        2026-03-10 13:00:00.000\t2026-03-10 15:00:00.000";
+        assert_eq!(found, expected, "{state}");
+        // Also the visit before she was known.
+        let activity = place.query("SELECT visitors, sessions, page_views, forms, first_seen FROM {database}.contact_activity");
+        assert_eq!(activity, "['desk','phone']\t4\t2\t3\t2026-03-10 12:00:00.000", "{state}");
+        let visits = "SELECT visitor_id, started_at FROM {database}.contact_sessions(site = 'shop', contact = 'anna@steel.example') ORDER BY started_at";
+        let expected = [
+            "desk\t2026-03-10 12:00:00.000",
+            "desk\t2026-03-10 13:00:00.000",
+            "phone\t2026-03-10 14:00:00.000",
+            "desk\t2026-03-10 15:00:00.000",
+        ];
+        assert_eq!(lines(&place.query(visits)), expected, "{state}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_history_keeps_each_value_with_who_told_it() {
+    let Some(stack) = local::stack_or_skip("the_history_keeps_each_value_with_who_told_it") else { return };
+    in_every_state(stack, "history", anna(), |place, state| {
+        let question = "SELECT field, value, source, visitor_id, first_told_at, times_told FROM {database}.contact_history \
+                        WHERE field != 'email' ORDER BY field, value";
+        let expected = [
+            "name\tAnna Berg\tform\tdesk\t2026-03-10 13:00:00.000\t1",
+            "name\tAnna Berg-Holm\tform\tdesk\t2026-03-10 15:00:00.000\t1",
+            "phone\t1\tform\tdesk\t2026-03-10 13:00:00.000\t1",
+            "phone\t2\tform\tphone\t2026-03-10 14:01:00.000\t1",
+        ];
+        assert_eq!(lines(&place.query(question)), expected, "{state}");
+    })
+    .await;
+}
+
+fn visitors(place: &Place) -> String {
+    place.query("SELECT contact, visitor_id, evidence FROM {database}.contact_visitors ORDER BY contact, visitor_id")
+}
+
+#[tokio::test]
+async fn a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit() {
+    let name = "a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "unlinked").await;
+    place.insert(&anna()).await;
+    assert_eq!(lines(&visitors(&place)), ["anna@steel.example\tdesk\tform", "anna@steel.example\tphone\tform"]);
+    place.query(
+        "INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, evidence, linked_at) \
+         VALUES ('shop', 'anna@steel.example', 'phone', false, 'borrowed', '2026-03-10 16:00:00')",
+    );
+    assert_eq!(visitors(&place), "anna@steel.example\tdesk\tform");
+    // An older hit that comes late changes nothing.
+    place.insert(&[form(7, "phone", 3 * HOUR, ["", "anna@steel.example", ""])]).await;
+    assert_eq!(visitors(&place), "anna@steel.example\tdesk\tform");
+    place.insert(&[form(8, "phone", 5 * HOUR, ["", "anna@steel.example", ""])]).await;
+    assert_eq!(lines(&visitors(&place)), ["anna@steel.example\tdesk\tform", "anna@steel.example\tphone\tform"]);
+}
+
+/// One merged into a second, which is merged into a third, is the third; taken back, each is themselves again.
+#[tokio::test]
+async fn contacts_are_merged_and_parted_again() {
+    let Some(stack) = local::stack_or_skip("contacts_are_merged_and_parted_again") else { return };
+    let place = Place::migrated(stack, "merged").await;
+    let hits = [
+        form(1, "one", 0, ["A", "a@x.example", "1"]),
+        form(2, "two", HOUR, ["", "b@x.example", "2"]),
+        form(3, "three", 2 * HOUR, ["C", "c@x.example", ""]),
+    ];
+    place.insert(&hits).await;
+    place.query(
+        "INSERT INTO {database}.contact_merges (site, contact, merged_into, decided_at) VALUES \
+         ('shop', 'a@x.example', 'b@x.example', '2026-03-11 00:00:00'), ('shop', 'b@x.example', 'c@x.example', '2026-03-11 00:00:00')",
+    );
+    let contacts = || place.query("SELECT contact, name, phone, emails FROM {database}.contacts ORDER BY contact");
+    assert_eq!(contacts(), "c@x.example\tC\t2\t['a@x.example','b@x.example','c@x.example']");
+    let visitors = place.query("SELECT DISTINCT contact, groupArray(visitor_id) FROM (SELECT * FROM {database}.contact_visitors ORDER BY visitor_id) GROUP BY contact");
+    assert_eq!(visitors, "c@x.example\t['one','three','two']");
+    place.query(
+        "INSERT INTO {database}.contact_merges (site, contact, merged_into, is_merged, decided_at) VALUES \
+         ('shop', 'b@x.example', 'c@x.example', false, '2026-03-12 00:00:00')",
+    );
+    let expected = ["b@x.example\tA\t2\t['a@x.example','b@x.example']", "c@x.example\tC\t\t['c@x.example']"];
+    assert_eq!(lines(&contacts()), expected);
+}
+
+/// What comes later counts, whoever says it; who said it stands beside.
+#[tokio::test]
+async fn imports_and_partners_tell_fields_too() {
+    let Some(stack) = local::stack_or_skip("imports_and_partners_tell_fields_too") else { return };
+    let place = Place::migrated(stack, "imported").await;
+    let mut known = form(1, "one", 0, ["A", "a@x.example", "1"]);
+    known.partner = Some(schemas::PartnerMatch {
+        partner: "Data House".into(),
+        company_name: "X Works".into(),
+        ..schemas::PartnerMatch::default()
+    });
+    place.insert(&[known]).await;
+    place.query(
+        "INSERT INTO {database}.contact_cards (site, contact, submitted_at, source_name, email, phone, job_title) VALUES \
+         ('shop', 'a@x.example', '2026-03-11 00:00:00', 'fair 2026', 'a@x.example', '2', 'Buyer')",
+    );
+    let question =
+        "SELECT name, name_source, phone, phone_source, job_title, company, company_source FROM {database}.contacts";
+    assert_eq!(place.query(question), "A\tform\t2\timport\tBuyer\tX Works\tpartner");
+    let source = "SELECT source, source_name FROM {database}.contact_history WHERE field IN ('job_title', 'company') ORDER BY source";
+    assert_eq!(lines(&place.query(source)), ["import\tfair 2026", "partner\tData House"]);
+}

@@ -1,0 +1,94 @@
+//! Pages, files, links, searches.
+
+use schemas::{EnrichedHit, Kind, VisitorIdSource};
+
+use crate::states::{DAY, HOUR, MINUTE, in_every_state, in_session, lines, visible};
+use crate::support::{hit, page_view};
+
+fn about(kind: Kind, number: u128, visitor: &'static str, at: i64, what: &'static str) -> EnrichedHit<'static> {
+    let mut hit = hit(kind, number, visitor, at, "/");
+    match kind {
+        Kind::Search => hit.hit.search_term = what.into(),
+        _ => hit.hit.target_url = what.into(),
+    }
+    hit
+}
+
+/// Anna: / (20 s), /a, / again. Ben, the next day: /a (10 s), a file, a link, two searches. Nobody: /a for 5 s.
+fn visits() -> Vec<EnrichedHit<'static>> {
+    let nameless = |mut hit: EnrichedHit<'static>| {
+        hit.hit.visitor_id_source = VisitorIdSource::None;
+        hit
+    };
+    let mut titled = page_view(1, "anna", 0, "/");
+    titled.hit.page_title = "Home".into();
+    vec![
+        in_session(titled, 0xa1),
+        in_session(visible(2, "anna", 20_000, 1, 20_000), 0xa1),
+        in_session(page_view(3, "anna", MINUTE, "/a"), 0xa1),
+        in_session(page_view(4, "anna", 2 * MINUTE, "/"), 0xa1),
+        in_session(page_view(5, "ben", DAY, "/a"), 0xb1),
+        in_session(visible(6, "ben", DAY + 10_000, 5, 10_000), 0xb1),
+        in_session(about(Kind::Download, 7, "ben", DAY + MINUTE, "https://shop.example/data.pdf"), 0xb1),
+        in_session(about(Kind::Outlink, 8, "ben", DAY + MINUTE, "https://other.example/x"), 0xb1),
+        in_session(about(Kind::Search, 9, "ben", DAY + MINUTE, " Pump "), 0xb1),
+        in_session(about(Kind::Search, 10, "ben", DAY + MINUTE, "pump"), 0xb1),
+        nameless(page_view(11, "", DAY + HOUR, "/a")),
+        nameless(visible(12, "", DAY + HOUR + 5_000, 11, 5_000)),
+    ]
+}
+
+#[tokio::test]
+async fn pages_know_views_visitors_entries_exits_and_time() {
+    let Some(stack) = local::stack_or_skip("pages_know_views_visitors_entries_exits_and_time") else { return };
+    in_every_state(stack, "pages", visits(), |place, state| {
+        let columns = "page_path, page_title, views, visitors, sessions, entries, exits, average_visible_ms, total_visible_ms";
+        let found = place.query(&format!("SELECT {columns} FROM {{database}}.pages WHERE site = 'shop' ORDER BY page_path"));
+        // Of two views of / one told, 20 s; of three of /a two did, 10 s and 5 s.
+        let expected = ["/\tHome\t2\t1\t1\t1\t1\t20000\t20000", "/a\t\t3\t2\t2\t1\t1\t7500\t15000"];
+        assert_eq!(lines(&found), expected, "{state}");
+        let of_a_day = format!("SELECT {columns} FROM {{database}}.pages_between(site = 'shop', first_day = '2026-03-11', last_day = '2026-03-11')");
+        assert_eq!(place.query(&of_a_day), "/a\t\t2\t1\t1\t1\t1\t7500\t15000", "{state}");
+        let days = "SELECT day, page_path, views, sessions, total_visible_ms FROM {database}.page_days ORDER BY day, page_path";
+        let expected = ["2026-03-10\t/\t2\t1\t20000", "2026-03-10\t/a\t1\t1\t0", "2026-03-11\t/a\t2\t1\t15000"];
+        assert_eq!(lines(&place.query(days)), expected, "{state}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn trends_are_by_hour_day_or_week() {
+    let Some(stack) = local::stack_or_skip("trends_are_by_hour_day_or_week") else { return };
+    in_every_state(stack, "trends", visits(), |place, state| {
+        let trend = |step: &str| {
+            place.query(&format!(
+                "SELECT toDateTime(time, 'UTC'), views, visitors, sessions FROM {{database}}.page_trend(site = 'shop', \
+                 first_day = '2026-03-10', last_day = '2026-03-11', step = '{step}', page = 'shop.example/a') ORDER BY time"
+            ))
+        };
+        let hours = ["2026-03-10 12:00:00\t1\t1\t1", "2026-03-11 12:00:00\t1\t1\t1", "2026-03-11 13:00:00\t1\t0\t0"];
+        assert_eq!(lines(&trend("hour")), hours, "{state}");
+        assert_eq!(lines(&trend("day")), ["2026-03-10 00:00:00\t1\t1\t1", "2026-03-11 00:00:00\t2\t1\t1"], "{state}");
+        // The Monday of that week.
+        assert_eq!(trend("week"), "2026-03-09 00:00:00\t3\t2\t2", "{state}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn files_links_and_searches_are_counted() {
+    let Some(stack) = local::stack_or_skip("files_links_and_searches_are_counted") else { return };
+    in_every_state(stack, "items", visits(), |place, state| {
+        let files = place.query("SELECT file_name, downloads, visitors, sessions FROM {database}.downloads");
+        assert_eq!(files, "data.pdf\t1\t1\t1", "{state}");
+        let links = place.query("SELECT target_host, outlinks, visitors, sessions FROM {database}.outlinks");
+        assert_eq!(links, "other.example\t1\t1\t1", "{state}");
+        let terms = place.query("SELECT term, searches, visitors, sessions FROM {database}.searches");
+        assert_eq!(terms, "pump\t2\t1\t1", "{state}");
+        let between = "SELECT item, times, visitors FROM {database}.content_between(site = 'shop', first_day = '2026-03-11', last_day = '2026-03-11', kind = 'search')";
+        assert_eq!(place.query(between), "pump\t2\t1", "{state}");
+        let before = "SELECT count() FROM {database}.content_between(site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', kind = 'search')";
+        assert_eq!(place.query(before), "0", "{state}");
+    })
+    .await;
+}

@@ -1,0 +1,107 @@
+//! State tables made anew, while loading goes on.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use schemas::EnrichedHit;
+use sink::views::{ViewsError, rebuild::rebuild};
+
+use crate::states::{HOUR, MINUTE, form, in_session, settled};
+use crate::support::{Place, page_view};
+
+const TABLES: [&str; 4] = ["contact_cards", "contact_links", "page_titles", "settled_sessions"];
+
+/// A form and a page view of a visitor of their own.
+fn hits(number: u128) -> [EnrichedHit<'static>; 2] {
+    let visitor: &'static str = format!("visitor-{number}").leak();
+    let email: &'static str = format!("{visitor}@x.example").leak();
+    let mut view = in_session(page_view(2 * number, visitor, 0, "/"), number);
+    view.hit.page_title = "Home".into();
+    [view, in_session(form(2 * number + 1, visitor, MINUTE, ["Ada", email, "1"]), number)]
+}
+
+/// How many visitors each table, or what stands on it, knows.
+fn known(place: &Place) -> [String; 4] {
+    [
+        "SELECT uniqExact(visitor_id) FROM {database}.contact_cards WHERE source = 'form'",
+        "SELECT uniqExact(visitor_id) FROM {database}.contact_visitors",
+        "SELECT uniqExactIf(visitor_id, page_views = 1 AND forms = 1) FROM {database}.sessions",
+        "SELECT concat(any(page_title), ' ', toString(sum(views))) FROM {database}.pages WHERE page_path = '/'",
+    ]
+    .map(|question| place.query(question))
+}
+
+/// Whatever is inserted while tables are made anew is in them; what people wrote stays.
+#[tokio::test]
+async fn nothing_is_lost_while_loading_goes_on() {
+    let Some(stack) = local::stack_or_skip("nothing_is_lost_while_loading_goes_on") else { return };
+    let place = Place::migrated(stack, "rebuilding").await;
+    place.insert(&hits(1)).await;
+    settled(&place).await;
+    place.query("INSERT INTO {database}.contact_cards (site, contact, email, name) VALUES ('shop', 'i@x.example', 'i@x.example', 'Ines')");
+    place.query("INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, linked_at) VALUES ('shop', 'visitor-1@x.example', 'visitor-1', false, now64(3) + 1)");
+    // What was lost or is wrong is made good.
+    place.query("ALTER TABLE {database}.contact_cards DELETE WHERE source = 'form' SETTINGS mutations_sync = 1");
+    place.query("ALTER TABLE {database}.settled_sessions DELETE WHERE site != '' SETTINGS mutations_sync = 1");
+    place.query("TRUNCATE TABLE {database}.page_titles");
+
+    let ended = AtomicBool::new(false);
+    let load = async {
+        let mut number = 1;
+        while !ended.load(Ordering::Relaxed) {
+            number += 1;
+            place.insert(&hits(number)).await;
+        }
+        number
+    };
+    let make = async {
+        for table in TABLES {
+            rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
+        }
+        ended.store(true, Ordering::Relaxed);
+    };
+    let (loaded, ()) = tokio::join!(load, make);
+    assert!(loaded > 4, "only {loaded} visitors came meanwhile");
+    // The link of the first was undone.
+    let expected = [loaded.to_string(), (loaded - 1).to_string(), loaded.to_string(), format!("Home {loaded}")];
+    assert_eq!(known(&place), expected);
+    assert_eq!(place.query("SELECT name FROM {database}.contact_cards WHERE source = 'import'"), "Ines");
+    settled(&place).await;
+    assert_eq!(known(&place), expected);
+    assert_eq!(
+        place.query("SELECT count() FROM system.tables WHERE database = '{database}' AND name LIKE '%_next%'"),
+        "0"
+    );
+    place.migrator().check().await.unwrap();
+}
+
+/// A view that was changed by hand, and with it its table, become what this version defines; so does what an attempt that
+/// was killed left.
+#[tokio::test]
+async fn a_table_becomes_what_this_version_defines() {
+    let Some(stack) = local::stack_or_skip("a_table_becomes_what_this_version_defines") else { return };
+    let place = Place::migrated(stack, "redefined").await;
+    place.query("ALTER TABLE {database}.contact_cards DROP COLUMN phone");
+    let select = "SELECT site, 'wrong' AS contact, visitor_id, hit_id, occurred_at AS submitted_at, 'form' AS source FROM {database}.hits";
+    place.query(&format!("ALTER TABLE {{database}}.write_contact_cards MODIFY QUERY {select}"));
+    place.query("CREATE TABLE {database}.contact_cards_next (old Int8) ENGINE = MergeTree ORDER BY old");
+    place.insert(&hits(1)).await;
+    assert_eq!(place.query("SELECT contact FROM {database}.contact_cards LIMIT 1"), "wrong");
+    rebuild(place.clickhouse(), None, "contact_cards", |_| ()).await.unwrap();
+    place.insert(&hits(2)).await;
+    let found = place.query("SELECT contact, phone FROM {database}.contact_cards ORDER BY contact");
+    assert_eq!(found, "visitor-1@x.example\t1\nvisitor-2@x.example\t1");
+    let windows = sink::window::windows(&place.clickhouse()).await.unwrap();
+    assert!(windows.iter().all(|window| window.blocks == sink::window::WIDE), "{windows:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_made_from_hits_is_not_made_anew() {
+    let Some(stack) = local::stack_or_skip("what_is_not_made_from_hits_is_not_made_anew") else { return };
+    let place = Place::migrated(stack, "not_rebuilt").await;
+    place.insert(&[page_view(1, "ben", HOUR, "/")]).await;
+    for table in ["hits", "goals", "sessions"] {
+        let answer = rebuild(place.clickhouse(), None, table, |_| ()).await;
+        assert!(matches!(answer, Err(ViewsError::Unknown(_))), "{table}");
+    }
+    assert_eq!(place.query("SELECT count() FROM {database}.hits"), "1");
+}

@@ -1,0 +1,135 @@
+//! Sessions and visitors: whatever order and however often hits come.
+
+use schemas::{Kind, SourceKind};
+
+use crate::states::{DAY, HOUR, MINUTE, from_source, in_every_state, in_session, lines, on_site, visible};
+use crate::support::{hit, page_view};
+
+/// 2026-03-31 23:50, from noon of 10 March.
+const BEFORE_THE_MONTH_ENDS: i64 = 21 * DAY + 11 * HOUR + 50 * MINUTE;
+
+/// A visit with a session that goes on over the end of the month is one, and so is one without. Each belongs to the day
+/// on which it began.
+#[tokio::test]
+async fn midnight_and_the_end_of_a_month_part_nothing() {
+    let Some(stack) = local::stack_or_skip("midnight_and_the_end_of_a_month_part_nothing") else { return };
+    let start = BEFORE_THE_MONTH_ENDS;
+    let hits = vec![
+        in_session(page_view(1, "anna", start, "/"), 0xa1),
+        in_session(visible(2, "anna", start + MINUTE, 1, 60_000), 0xa1),
+        in_session(page_view(3, "anna", start + 15 * MINUTE, "/prices"), 0xa1),
+        page_view(4, "ben", start, "/"),
+        page_view(5, "ben", start + 30 * MINUTE, "/a"),
+        page_view(6, "ben", start + 60 * MINUTE + 1, "/b"),
+    ];
+    in_every_state(stack, "month", hits, |place, state| {
+        let columns = "visitor_id, session_id_source, day, started_at, ended_at, visible_duration_ms, page_views, entry_page, exit_page, viewed_at_ms, viewed_for_ms";
+        let found = place.query(&format!("SELECT {columns} FROM {{database}}.sessions WHERE site = 'shop' ORDER BY started_at, visitor_id"));
+        let expected = [
+            "anna\tgiven\t2026-03-31\t2026-03-31 23:50:00.000\t2026-04-01 00:05:00.000\t60000\t2\tshop.example/\tshop.example/prices\t[0,900000]\t[60000,0]",
+            "ben\tcomputed\t2026-03-31\t2026-03-31 23:50:00.000\t2026-04-01 00:20:00.000\t0\t2\tshop.example/\tshop.example/a\t[0,1800000]\t[0,0]",
+            // One millisecond more than thirty minutes.
+            "ben\tcomputed\t2026-04-01\t2026-04-01 00:50:00.001\t2026-04-01 00:50:00.001\t0\t1\tshop.example/b\tshop.example/b\t[0]\t[0]",
+        ];
+        assert_eq!(lines(&found), expected, "{state}");
+    })
+    .await;
+}
+
+/// Ben's hit at 12:25, which comes last, joins what were two sessions: those are gone, also from what was settled.
+#[tokio::test]
+async fn a_late_hit_joins_two_sessions() {
+    let Some(stack) = local::stack_or_skip("a_late_hit_joins_two_sessions") else { return };
+    // Every second hit is late: 0, then 50 minutes are settled before 25 comes.
+    let hits = vec![
+        page_view(1, "ben", 0, "/"),
+        page_view(2, "ben", 25 * MINUTE, "/b"),
+        page_view(3, "ben", 50 * MINUTE, "/c"),
+    ];
+    in_every_state(stack, "joined", hits, |place, state| {
+        let found = place.query("SELECT visitor_id, started_at, page_views, viewed_pages FROM {database}.sessions");
+        let expected = "ben\t2026-03-10 12:00:00.000\t3\t['shop.example/','shop.example/b','shop.example/c']";
+        assert_eq!(found, expected, "{state}");
+    })
+    .await;
+}
+
+/// A hit from before all others, which comes late, moves the beginning of the session to the day before.
+#[tokio::test]
+async fn a_late_hit_moves_a_session_to_another_day() {
+    let Some(stack) = local::stack_or_skip("a_late_hit_moves_a_session_to_another_day") else { return };
+    let midnight = 12 * HOUR;
+    let hits = vec![
+        in_session(page_view(2, "anna", midnight + MINUTE, "/b"), 0xa1),
+        in_session(page_view(1, "anna", midnight - MINUTE, "/a"), 0xa1),
+    ];
+    in_every_state(stack, "moved", hits, |place, state| {
+        let question = "SELECT day, count(), sum(page_views), any(entry_page) FROM {database}.sessions GROUP BY day";
+        assert_eq!(place.query(question), "2026-03-10\t1\t2\tshop.example/a", "{state}");
+    })
+    .await;
+}
+
+/// Two tabs are one visit, of which each tells its own time. The second came by a campaign: the visit is the first's.
+#[tokio::test]
+async fn two_tabs_are_one_visit() {
+    let Some(stack) = local::stack_or_skip("two_tabs_are_one_visit") else { return };
+    let mut second = from_source(page_view(2, "anna", MINUTE, "/offer"), SourceKind::Campaign, "Newsletter");
+    second.campaign.name = "spring".into();
+    let hits = vec![
+        in_session(from_source(page_view(1, "anna", 0, "/"), SourceKind::Search, "Google"), 0xa1),
+        in_session(second, 0xa1),
+        in_session(visible(3, "anna", 2 * MINUTE, 1, 50_000), 0xa1),
+        in_session(visible(4, "anna", 2 * MINUTE, 2, 70_000), 0xa1),
+        in_session(visible(5, "anna", 3 * MINUTE, 1, 65_000), 0xa1),
+        in_session(hit(Kind::Event, 6, "anna", 3 * MINUTE, "/"), 0xa1),
+    ];
+    in_every_state(stack, "tabs", hits, |place, state| {
+        let columns = "visible_duration_ms, page_views, events, is_bounce, viewed_for_ms, source_name, last_source_name, last_campaign_name";
+        let found = place.query(&format!("SELECT {columns} FROM {{database}}.sessions"));
+        // 65 s of the first tab, the larger of its two, and 70 s of the second.
+        assert_eq!(found, "135000\t2\t1\tfalse\t[65000,70000]\tGoogle\tNewsletter\tspring", "{state}");
+        let visitor = place.query("SELECT sessions, first_source_name, last_source_name FROM {database}.visitors");
+        assert_eq!(visitor, "1\tGoogle\tNewsletter", "{state}");
+    })
+    .await;
+}
+
+/// A hit counts where its corrected clock says, not where it arrived; one that is there twice under one id with another
+/// time counts once.
+#[tokio::test]
+async fn a_view_that_is_there_at_two_times_is_one() {
+    let Some(stack) = local::stack_or_skip("a_view_that_is_there_at_two_times_is_one") else { return };
+    let hits = vec![
+        in_session(page_view(1, "anna", 0, "/"), 0xa1),
+        in_session(page_view(2, "anna", MINUTE, "/b"), 0xa1),
+        in_session(page_view(1, "anna", 4, "/"), 0xa1),
+    ];
+    in_every_state(stack, "twice", hits, |place, state| {
+        let found = place.query("SELECT page_views, viewed_at_ms, exit_page FROM {database}.sessions");
+        assert_eq!(found, "2\t[0,60000]\tshop.example/b", "{state}");
+    })
+    .await;
+}
+
+/// Anna is on two sites of one customer under one id; what is anonymous belongs to one site alone.
+#[tokio::test]
+async fn a_customer_knows_visitors_over_all_of_their_sites() {
+    let Some(stack) = local::stack_or_skip("a_customer_knows_visitors_over_all_of_their_sites") else { return };
+    let mut anonymous = page_view(4, "hash", 0, "/");
+    anonymous.hit.visitor_id_source = schemas::VisitorIdSource::DailyHash;
+    let hits = vec![
+        in_session(from_source(page_view(1, "anna", 0, "/"), SourceKind::Search, "Google"), 0xa1),
+        on_site(in_session(page_view(2, "anna", HOUR, "/"), 0xa2), "blog"),
+        on_site(in_session(page_view(3, "anna", 2 * HOUR, "/"), 0xa3), "other"),
+        anonymous,
+    ];
+    in_every_state(stack, "customer", hits, |place, state| {
+        place.query("INSERT INTO {database}.customer_sites VALUES ('acme', 'shop'), ('acme', 'blog')");
+        let question = "SELECT customer, visitor_id, sites, first_site, sessions, page_views, first_source_name, last_seen \
+                        FROM {database}.customer_visitors";
+        let expected = "acme\tanna\t['blog','shop']\tshop\t2\t2\tGoogle\t2026-03-10 13:00:00.000";
+        assert_eq!(place.query(question), expected, "{state}");
+    })
+    .await;
+}
