@@ -166,8 +166,9 @@ WITH
         (
             SELECT
                 *,
+                -- RANGE, as rows of one hit come in any order: all of them are in the session that one of them begins.
                 max(if(gap_ms > 30 * 60 * 1000, toUnixTimestamp64Milli(occurred_at), -9223372036854775808)) OVER
-                    (PARTITION BY site, visitor_id ORDER BY occurred_at, hit_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS started_ms
+                    (PARTITION BY site, visitor_id ORDER BY occurred_at, hit_id RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS started_ms
             FROM
             (
                 SELECT
