@@ -1,7 +1,7 @@
 //! The program itself: what it prints, and how it exits.
 
 use std::fs::File;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
@@ -43,18 +43,23 @@ impl Drop for Log {
     }
 }
 
-/// Runs it to its end, which must come in time.
+/// Runs it to its end, which must come in time. It writes to files: what it prints may be more than a pipe holds.
 fn sink(place: &Place, arguments: &[&str]) -> Output {
-    let mut child = command(place, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let [out, problems] = [NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap()];
+    let [to, to_problems] = [&out, &problems].map(|file| file.reopen().unwrap());
+    let mut child = command(place, arguments).stdout(to).stderr(to_problems).spawn().unwrap();
+    let read = |file: &NamedTempFile| std::fs::read(file.path()).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().unwrap().is_none() {
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Output { status, stdout: read(&out), stderr: read(&problems) };
+        }
         if Instant::now() > deadline {
             child.kill().unwrap();
-            panic!("it still runs: {:?}", child.wait_with_output().unwrap());
+            panic!("it still runs: {}", String::from_utf8_lossy(&read(&problems)));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    child.wait_with_output().unwrap()
 }
 
 fn printed(output: &Output) -> String {
