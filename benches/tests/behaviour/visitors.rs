@@ -39,9 +39,8 @@ fn visitor_line(stage: &Stage, site: usize, id: &str, visits: &[&Visit]) -> Stri
     let times = || visits.iter().flat_map(|visit| &visit.actions).map(|action| action.occurred_at);
     let count = |kind: Kind| visits.iter().map(|visit| visit.count(kind)).sum::<usize>();
     let visible: u64 = visits.iter().flat_map(|visit| visit.visible().into_values()).map(u64::from).sum();
-    // A mail that is opened brings nobody to the site.
-    let came = visits.iter().filter(|visit| visit.session != Session::None);
-    let mut origins = came.flat_map(|visit| visit.origins());
+    // A mail that is opened comes from outside, too.
+    let mut origins = visits.iter().flat_map(|visit| visit.origins());
     let (first, last) = (origins.next(), origins.next_back());
     let latest = visits.last().unwrap();
     let (agent, city) = (&world.agents[latest.agent], world.city(latest.city));
