@@ -58,8 +58,8 @@ fn word(rest: &str, first: char) -> Option<(Word, usize)> {
     if first.is_ascii_digit() {
         return number(rest);
     }
-    // A comment is no pair of signs.
-    if rest.starts_with("--") || rest.starts_with("/*") {
+    // Neither a comment nor the arrow of a lambda is a pair of signs.
+    if ["--", "/*", "->"].iter().any(|other| rest.starts_with(other)) {
         return None;
     }
     SIGNS.iter().find(|sign| rest.starts_with(**sign)).map(|sign| (Word::Sign(sign), sign.len()))
