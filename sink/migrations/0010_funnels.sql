@@ -8,7 +8,7 @@
 -- A step is a kind of hit, and after a colon a LIKE pattern (% is any text, _ any character) for what that kind is about:
 -- 'page_view:/prices%', 'event:signup', 'download:%.pdf', 'search:%pump%', 'form'. What begins with a slash is a page view.
 -- An event is about its name, a download or outlink about its target, a search about its term, everything else about the
--- page: its path where the pattern begins with a slash, else its host and path.
+-- page: its path where the pattern begins with a slash, else its host and path. 'goal:Order' is the goal of that name.
 --
 -- These views, and all after them, run with the rights of whoever migrated: readers need no rights on what lies below, and
 -- may be kept from columns of it.
@@ -23,7 +23,9 @@ CREATE OR REPLACE VIEW {database}.funnel_visitors{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    arrayMap(step -> if(startsWith(step, '/'), ('page_view', step), (splitByChar(':', step)[1], if(position(step, ':') = 0, '%', substring(step, position(step, ':') + 1)))), {steps:Array(String)}) AS asked,
+    (SELECT mapFromArrays(groupArray(concat('goal:', goal)), groupArray(concat(kind, ':', pattern))) FROM {database}.goals FINAL WHERE site = {site:String} AND is_active) AS goals_of_site,
+    arrayMap(step -> multiIf(startsWith(step, '/'), concat('page_view:', step), mapContains(goals_of_site, step), goals_of_site[step], step), {steps:Array(String)}) AS steps_in_full,
+    arrayMap(step -> (splitByChar(':', step)[1], if(position(step, ':') = 0, '%', substring(step, position(step, ':') + 1))), steps_in_full) AS asked,
     toInt64({window_seconds:UInt32}) * 1000 AS window_ms,
     taken AS
     (
@@ -38,7 +40,7 @@ WITH
         WHERE h.site = {site:String} AND NOT h.is_bot AND h.visitor_id != ''
             AND h.occurred_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND h.occurred_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
             AND h.received_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND h.received_at < toDateTime64({last_day:Date} + 8, 3, 'UTC')
-            AND h.kind IN (arrayMap(step -> if(startsWith(step, '/'), 'page_view', splitByChar(':', step)[1]), {steps:Array(String)}))
+            AND has(asked.1, toString(h.kind))
             AND has(fits, 1)
         LIMIT 1 BY hit
     ),
@@ -64,7 +66,7 @@ SELECT
     fromUnixTimestamp64Milli(hits[1].1, 'UTC') AS first_hit_at,
     fromUnixTimestamp64Milli(hits[-1].1, 'UTC') AS last_hit_at
 FROM ordered
-COMMENT 'How far each visitor came in a funnel, those who took its first step. Parameters: site; first_day and last_day, UTC, both included; steps, in order, as in [''/'', ''page_view:/prices%'', ''event:signup'', ''form'']; window_seconds, from the first step to the last; strict, 1 where no other step of the funnel may come between, else 0.';
+COMMENT 'How far each visitor came in a funnel, those who took its first step. Parameters: site; first_day and last_day, UTC, both included; steps, in order, as in [''/'', ''page_view:/prices%'', ''event:signup'', ''form'', ''goal:Order'']; window_seconds, from the first step to the last; strict, 1 where no other step of the funnel may come between, else 0.';
 
 CREATE OR REPLACE VIEW {database}.funnel{on_cluster}
 (

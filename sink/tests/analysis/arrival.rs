@@ -14,16 +14,15 @@ pub const DAY: i64 = 24 * HOUR;
 pub enum Arrival {
     /// In order, each once.
     Plain,
-    /// Backwards, each twice in the same block: duplicates that nothing caught.
-    Doubled,
-    /// All once, then all again under other offsets and in another order: a day that was loaded again.
-    Replayed,
-    /// Every second a week after it happened, in a block of its own.
-    WeekLate,
+    /// Each twice in the same block, as duplicates that nothing caught, and then all of them again under other offsets and in
+    /// another order, as a day that is loaded again.
+    Repeated,
+    /// The same, and every second hit a week after it happened.
+    RepeatedAndLate,
 }
 
-/// All of them.
-pub const ARRIVALS: [Arrival; 4] = [Arrival::Plain, Arrival::Doubled, Arrival::Replayed, Arrival::WeekLate];
+/// The best and the worst.
+pub const ARRIVALS: [Arrival; 2] = [Arrival::Plain, Arrival::RepeatedAndLate];
 
 /// A database in which the hits have arrived.
 pub async fn arrived(
@@ -33,26 +32,16 @@ pub async fn arrived(
     mut hits: Vec<EnrichedHit<'static>>,
 ) -> Place {
     let place = Place::migrated(stack, test).await;
-    match arrival {
-        Arrival::Plain => place.insert(&hits).await,
-        Arrival::Doubled => {
-            let mut doubled: Vec<_> = hits.iter().flat_map(|hit| [hit.clone(), hit.clone()]).collect();
-            doubled.reverse();
-            place.insert(&doubled).await;
-        }
-        Arrival::Replayed => {
-            place.insert(&hits).await;
-            hits.reverse();
-            place.insert(&hits).await;
-        }
-        Arrival::WeekLate => {
-            let (mut late, in_time): (Vec<_>, Vec<_>) =
-                hits.into_iter().enumerate().partition(|(number, _)| number % 2 == 1);
-            late.iter_mut().for_each(|(_, hit)| hit.hit.received_at = hit.occurred_at + 7 * DAY);
-            place.insert(&in_time.into_iter().map(|(_, hit)| hit).collect::<Vec<_>>()).await;
-            place.insert(&late.into_iter().map(|(_, hit)| hit).collect::<Vec<_>>()).await;
-        }
+    if arrival == Arrival::RepeatedAndLate {
+        hits.iter_mut().step_by(2).for_each(|hit| hit.hit.received_at = hit.occurred_at + 7 * DAY);
     }
+    if arrival != Arrival::Plain {
+        hits.reverse();
+        hits = hits.into_iter().flat_map(|hit| [hit.clone(), hit]).collect();
+        place.insert(&hits).await;
+        hits.rotate_left(3);
+    }
+    place.insert(&hits).await;
     place
 }
 

@@ -99,7 +99,7 @@ async fn a_strict_funnel_allows_no_other_step_in_between() {
 async fn one_hit_takes_one_step() {
     let Some(stack) = local::stack_or_skip("one_hit_takes_one_step") else { return };
     let hits = vec![page_view(1, "anna", 0, "/"), page_view(2, "ben", 0, "/"), page_view(3, "ben", 0, "/")];
-    for arrival in [Arrival::Plain, Arrival::Doubled, Arrival::Replayed] {
+    for arrival in [Arrival::Plain, Arrival::Repeated] {
         let place = arrived(stack, "steps", arrival, hits.clone()).await;
         let sql = "SELECT visitor_id, steps_taken FROM {database}.funnel_visitors(site = 'shop', \
                    first_day = '2026-03-10', last_day = '2026-03-10', steps = ['page_view', 'page_view:shop.example/', '/'], \
@@ -130,6 +130,9 @@ async fn steps_are_about_names_targets_terms_and_pages() {
     assert_eq!(taken("['event', 'form:shop.example/contact']"), "2");
     assert_eq!(taken("['event:/', 'form']"), "0");
     assert_eq!(taken("['event:it''s', 'form']"), "0");
+    place.query("INSERT INTO {database}.goals (site, goal, kind, pattern) VALUES ('shop', 'Sheet', 'download', '%.pdf'), ('shop', 'Contact', 'form', '/contact')");
+    assert_eq!(taken("['event', 'goal:Sheet', 'goal:Contact']"), "3");
+    assert_eq!(taken("['event', 'goal:Nothing']"), "1");
 }
 
 #[tokio::test]

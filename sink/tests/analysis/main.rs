@@ -4,9 +4,11 @@
 
 mod arrival;
 mod audiences;
+mod dictionary;
 mod funnels;
 mod interests;
 mod lead_scores;
+mod people;
 mod quality;
 #[allow(dead_code, reason = "the other tests use the rest")]
 #[path = "../it/support.rs"]

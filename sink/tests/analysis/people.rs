@@ -1,0 +1,85 @@
+//! Interests and scores of contacts and companies.
+
+use schemas::{Contact, EnrichedHit, Kind, PartnerMatch};
+
+use crate::arrival::{ARRIVALS, MINUTE, arrived, lines};
+use crate::support::{hit, page_view};
+
+const RULES: [&str; 2] = [
+    "INSERT INTO {database}.score_rules (site, rule, kind, url_pattern, points, cap) VALUES \
+     ('shop', 'prices', 'page_view', '/prices', 10, 15), ('shop', 'form', 'form', '', 3, 0)",
+    "INSERT INTO {database}.content_groups (site, content_group, url_patterns, half_life_days) VALUES \
+     ('shop', 'Pumps', ['/pumps%'], 0), ('shop', 'Prices', ['/prices'], 0)",
+];
+
+fn with_email(mut hit: EnrichedHit<'static>, email: &'static str) -> EnrichedHit<'static> {
+    hit.hit.contact = Some(Contact { email: email.into(), ..Contact::default() });
+    hit
+}
+
+/// Anna is known on two devices, Cleo's company by a partner. Ben is in the network of an internet provider.
+fn visits() -> Vec<EnrichedHit<'static>> {
+    let mut cleo = page_view(31, "cleo", 0, "/prices");
+    cleo.partner = Some(PartnerMatch {
+        partner: "Data House".into(),
+        company_name: "Steel Limited".into(),
+        company_domain: "steel.example".into(),
+        ..PartnerMatch::default()
+    });
+    let mut ben = page_view(41, "ben", 0, "/prices");
+    ben.network.organisation = "Example Telecom".into();
+    ben.network.domain = "telecom.example".into();
+    vec![
+        page_view(1, "anna at work", 0, "/prices"),
+        page_view(2, "anna at work", MINUTE, "/pumps"),
+        with_email(hit(Kind::Form, 3, "anna at work", 2 * MINUTE, "/contact"), "Anna@Steel.example"),
+        page_view(11, "anna at home", 0, "/prices"),
+        page_view(12, "anna at home", MINUTE, "/pumps/steel"),
+        page_view(13, "anna at home", 2 * MINUTE, "/pumps"),
+        with_email(hit(Kind::Identify, 14, "anna at home", 3 * MINUTE, "/"), "anna@steel.example"),
+        cleo,
+        ben,
+    ]
+}
+
+/// Anna: 2 x 10 for the prices, capped at 15 for all of her devices, and 3 for the form. Steel: 13 and 10 of Anna's devices,
+/// each under its own cap, and 10 of Cleo.
+#[tokio::test]
+async fn contacts_and_companies_have_what_their_visitors_have() {
+    let Some(stack) = local::stack_or_skip("contacts_and_companies_have_what_their_visitors_have") else { return };
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "people", arrival, visits()).await;
+        RULES.iter().for_each(|sql| drop(place.query(sql)));
+        let companies =
+            "SELECT visitor_id, company, told_by FROM {database}.visitor_companies WHERE site = 'shop' ORDER BY 1";
+        let expected = [
+            "anna at home\tsteel.example\tcontact_email",
+            "anna at work\tsteel.example\tcontact_email",
+            "ben\ttelecom.example\tnetwork",
+            "cleo\tsteel.example\tpartner",
+        ];
+        assert_eq!(lines(&place, companies), expected, "{arrival:?}");
+
+        let scores = "SELECT contact, score, parts, visitors FROM {database}.contact_lead_scores WHERE site = 'shop'";
+        assert_eq!(lines(&place, scores), ["anna@steel.example\t18\t[('prices',15),('form',3)]\t2"], "{arrival:?}");
+        let interests = "SELECT contact, content_group, score, share, page_views FROM {database}.contact_interests \
+                         WHERE site = 'shop' ORDER BY content_group";
+        let expected = ["anna@steel.example\tPrices\t2\t0.4\t2", "anna@steel.example\tPumps\t3\t0.6\t3"];
+        assert_eq!(lines(&place, interests), expected, "{arrival:?}");
+
+        let scores = "SELECT company, company_name, score, best_score, best_visitor_id, visitors \
+                      FROM {database}.company_lead_scores WHERE site = 'shop'";
+        assert_eq!(lines(&place, scores), ["steel.example\tSteel Limited\t33\t13\tanna at work\t3"], "{arrival:?}");
+        let interests = "SELECT company, content_group, score, share, visitors, page_views FROM {database}.company_interests \
+                         WHERE site = 'shop' ORDER BY content_group";
+        let expected = ["steel.example\tPrices\t3\t0.5\t3\t3", "steel.example\tPumps\t3\t0.5\t2\t3"];
+        assert_eq!(lines(&place, interests), expected, "{arrival:?}");
+
+        // She is parted from the device at home, which counts at once, and for what was done before.
+        place.query("INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, evidence) VALUES ('shop', 'anna@steel.example', 'anna at home', false, 'by hand')");
+        let scores = "SELECT contact, score, visitors FROM {database}.contact_lead_scores WHERE site = 'shop'";
+        assert_eq!(lines(&place, scores), ["anna@steel.example\t13\t1"], "{arrival:?}");
+        let company = "SELECT score, visitors FROM {database}.company_lead_scores WHERE site = 'shop'";
+        assert_eq!(lines(&place, company), ["23\t2"], "{arrival:?}");
+    }
+}
