@@ -20,14 +20,21 @@ const MEMORY: u64 = 3_000_000_000;
 const ANALYST_MEMORY: u64 = 1_000_000_000;
 /// Time that one query of an analyst may take, seconds.
 const ANALYST_SECONDS: u64 = 60;
+/// Rows that one query of an analyst may read.
+const ANALYST_ROWS_READ: u64 = 2_000_000_000;
+/// Rows that one query of an analyst may answer with.
+const ANALYST_ROWS: u64 = 1_000_000;
+/// The roles of analysts, as operators are given them.
+const ROLES: &str = include_str!("../../../docs/analyst.xml");
 
 /// The variable that moves the HTTP port in the local stack.
 pub const HTTP_PORT_VARIABLE: &str = "HITMETER_CLICKHOUSE_HTTP_PORT";
 /// The variable that moves the native port in the local stack.
 pub const TCP_PORT_VARIABLE: &str = "HITMETER_CLICKHOUSE_TCP_PORT";
 
-/// A running ClickHouse on the loopback interface. Dropping it stops it and keeps its data. Two users, both without
-/// a password and from this machine only: `default`, who may do everything, and `analyst`, who may read.
+/// A running ClickHouse on the loopback interface. Dropping it stops it and keeps its data. Three users, all without
+/// a password and from this machine only: `default`, who may do everything, `analyst`, who may read, and
+/// `analyst_without_contacts`, who has the role `analyst` of `docs/analyst.xml`.
 #[derive(Debug)]
 pub struct ClickHouse {
     process: Process,
@@ -173,39 +180,50 @@ fn config(directory: &Path, http_port: u16, tcp_port: u16, instance: &str) -> St
     )
 }
 
+/// The element `roles` of [`ROLES`].
+fn roles() -> &'static str {
+    let end = "</roles>";
+    match (ROLES.find("<roles>"), ROLES.find(end)) {
+        (Some(from), Some(to)) => &ROLES[from..to + end.len()],
+        _ => "",
+    }
+}
+
 /// `readonly` 2 lets an analyst's driver change settings, as most drivers do; the constraints keep the limits.
 fn users() -> String {
+    let limits = [
+        ("max_execution_time", ANALYST_SECONDS),
+        ("max_memory_usage", ANALYST_MEMORY),
+        ("max_rows_to_read", ANALYST_ROWS_READ),
+        ("max_result_rows", ANALYST_ROWS),
+    ];
+    let settings = limits.map(|(name, most)| format!("<{name}>{most}</{name}>")).concat();
+    let constraints = limits.map(|(name, most)| format!("<{name}><min>1</min><max>{most}</max></{name}>")).concat();
+    let user = |name: &str, profile: &str, grants: &str| {
+        format!(
+            "<{name}><password></password><networks><ip>127.0.0.1</ip></networks><profile>{profile}</profile>\
+             <quota>default</quota>{grants}</{name}>"
+        )
+    };
+    let may = |grant: &str| format!("<grants><query>GRANT {grant}</query></grants>");
     format!(
         "<clickhouse>
   <profiles>
     <default/>
-    <analyst>
-      <readonly>2</readonly>
-      <max_execution_time>{ANALYST_SECONDS}</max_execution_time>
-      <max_memory_usage>{ANALYST_MEMORY}</max_memory_usage>
-      <constraints>
-        <max_execution_time><min>1</min><max>{ANALYST_SECONDS}</max></max_execution_time>
-        <max_memory_usage><min>1</min><max>{ANALYST_MEMORY}</max></max_memory_usage>
-      </constraints>
-    </analyst>
+    <analyst><readonly>2</readonly>{settings}<constraints>{constraints}</constraints></analyst>
   </profiles>
   <quotas><default/></quotas>
+  {roles}
   <users>
-    <default>
-      <password></password>
-      <networks><ip>127.0.0.1</ip></networks>
-      <profile>default</profile>
-      <quota>default</quota>
-    </default>
-    <analyst>
-      <password></password>
-      <networks><ip>127.0.0.1</ip></networks>
-      <profile>analyst</profile>
-      <quota>default</quota>
-      <grants><query>GRANT SELECT ON *.*</query></grants>
-    </analyst>
+    {default}
+    {analyst}
+    {without_contacts}
   </users>
 </clickhouse>
-"
+",
+        roles = roles(),
+        default = user("default", "default", ""),
+        analyst = user("analyst", "analyst", &may("SELECT ON *.*")),
+        without_contacts = user("analyst_without_contacts", "analyst", &may("analyst")),
     )
 }

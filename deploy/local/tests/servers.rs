@@ -130,6 +130,8 @@ fn an_analyst_reads_and_changes_nothing_and_keeps_within_limits() {
         (format!("DROP TABLE {database}.numbers"), "Code: "),
         ("SELECT 1 SETTINGS max_execution_time = 100000".to_owned(), "SETTING_CONSTRAINT_VIOLATION"),
         ("SELECT 1 SETTINGS max_memory_usage = 0".to_owned(), "SETTING_CONSTRAINT_VIOLATION"),
+        ("SELECT 1 SETTINGS max_rows_to_read = 0".to_owned(), "SETTING_CONSTRAINT_VIOLATION"),
+        ("SELECT sum(number) FROM numbers(3000000000)".to_owned(), "TOO_MANY_ROWS"),
     ] {
         let refused = analyst(&forbidden).expect_err(&forbidden).to_string();
         assert!(refused.contains(code), "{forbidden}: {refused}");

@@ -7,29 +7,29 @@ use sink::options::Options;
 use crate::support::{Place, page_view};
 
 const README: &str = include_str!("../../README.md");
+const COOKBOOK: &str = include_str!("../../../docs/README.md");
 
 #[test]
 fn the_readme_lists_every_option() {
     service::documentation::check_options(README, &Options::command()).unwrap();
 }
 
-/// The blocks of a language.
-fn blocks(language: &str) -> Vec<&'static str> {
-    let start = format!("```{language}\n");
-    README.split(start.as_str()).skip(1).filter_map(|rest| rest.split("```").next()).collect()
+/// The blocks of SQL of a document.
+fn queries(document: &'static str) -> Vec<&'static str> {
+    document.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
 /// As an analyst, on a database with something in it.
 #[tokio::test]
-async fn every_query_of_the_readme_runs() {
-    let Some(stack) = local::stack_or_skip("every_query_of_the_readme_runs") else { return };
+async fn every_query_of_the_readme_and_of_the_cookbook_runs() {
+    let Some(stack) = local::stack_or_skip("every_query_of_the_readme_and_of_the_cookbook_runs") else { return };
     let place = Place::migrated(stack, "queries").await;
     let mut hit = page_view(1, "anna", 0, "/");
     hit.hit.site = "demo".into();
     place.insert(&[hit]).await;
-    let queries = blocks("sql");
-    assert_eq!(queries.len(), 10);
-    for sql in queries {
+    let (first, cookbook) = (queries(README), queries(COOKBOOK));
+    assert_eq!((first.len(), cookbook.len()), (10, 25));
+    for sql in first.into_iter().chain(cookbook) {
         let sql = sql.replace("hitmeter.", &format!("{}.", place.database));
         query(stack.clickhouse_url(), "analyst", &sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
