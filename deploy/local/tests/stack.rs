@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hitmeter-local");
 const PATIENCE: Duration = Duration::from_secs(60);
+/// E-mail address, name, telephone number and visitor id of somebody who is in no log.
+const IDENTIFIERS: [&str; 4] =
+    ["zweistein4711@example.org", "Adalbert Zweistein", "+4930471108155", "visitor-zweistein"];
 const PORTS: [&str; 8] = [
     "KAFKA",
     "CLICKHOUSE_HTTP",
@@ -42,6 +45,7 @@ impl Stack {
         let mut command = Command::new(PROGRAM);
         command.arg(action).env("HITMETER_DIRECTORY", self.directory.path());
         command.env_remove("KAFKA").env_remove("CLICKHOUSE").envs(self.existing.iter().cloned());
+        command.envs(["COLLECTOR", "ENRICHER", "SINK"].map(|service| (format!("{service}_LOG_FILTER"), "debug")));
         for (name, port) in &self.ports {
             command.env(format!("HITMETER_{name}_PORT"), port.to_string());
         }
@@ -77,6 +81,41 @@ impl Stack {
 
     fn query(&self, sql: &str) -> String {
         clickhouse::query(&format!("http://127.0.0.1:{}", self.ports["CLICKHOUSE_HTTP"]), "analyst", sql).unwrap()
+    }
+
+    /// Sends hits of a person whose every identifier would be known again, some of them wrong in each way there is; waits
+    /// until they are where they belong.
+    fn send_a_persons_hits(&self) {
+        let [email, name, phone, visitor] = IDENTIFIERS;
+        let contact = format!(r#"{{"email":"{email}","name":"{name}","phone":"{phone}"}}"#);
+        let hit = format!(r#"{{"site":"demo","event":"form","visitor":"{visitor}","contact":{contact}}}"#);
+        let unknown_site = hit.replace("demo", "nobodys");
+        let unreadable = hit.replace(r#""form""#, "{}");
+        let wrong_values = hit.replace(r#""event""#, &format!(r#""time":"{email}","duration":"{phone}","event""#));
+        let bodies = [&hit, &unknown_site, &unreadable, &wrong_values, &hit[..hit.len() - 1].to_owned()];
+        let collector = format!("http://127.0.0.1:{}", self.ports["COLLECTOR"]);
+        let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().http_status_as_error(false).build());
+        for body in bodies {
+            agent.post(format!("{collector}/v1/hits")).send(body).unwrap();
+        }
+        for end in ["", "&title=%ff", "&time=now"] {
+            let query = format!("site=demo&visitor={visitor}&email={email}&url=https://x.example/%3Fmail={email}{end}");
+            agent.get(format!("{collector}/p.gif?{query}")).call().unwrap();
+        }
+        let rows = format!("SELECT count() FROM hitmeter.hits WHERE visitor_id = '{visitor}'");
+        assert!(within(PATIENCE, || self.query(&rows) == "4"), "{}", self.query(&rows));
+    }
+
+    /// All that anybody may read without asking ClickHouse or Kafka for hits: logs and metrics.
+    fn logs_and_metrics(&self) -> Vec<(String, String)> {
+        let logs = std::fs::read_dir(self.directory.path().join("logs")).unwrap().map(|entry| entry.unwrap().path());
+        let read = |path: PathBuf| (path.display().to_string(), std::fs::read_to_string(path).unwrap());
+        let ports = PORTS.into_iter().filter(|name| name.ends_with("_METRICS"));
+        let metrics = ports.map(|name| {
+            let url = format!("http://127.0.0.1:{}/metrics", self.ports[name]);
+            (url.clone(), ureq::get(url).call().unwrap().body_mut().read_to_string().unwrap())
+        });
+        logs.map(read).chain(metrics).collect()
     }
 
     /// Addresses, as the kernel writes them, on which anybody listens at the stack's ports (Linux, proc_net_tcp(5)).
@@ -181,6 +220,16 @@ fn a_visit_arrives_data_outlives_a_restart_and_nothing_outlives_the_supervisor()
     let again = stack.must("up");
     assert!(again.contains("up already"), "{again}");
 
+    stack.send_a_persons_hits();
+    let told = stack.logs_and_metrics();
+    for part in ["collector.log", "enricher.log", "sink.log", "/metrics"] {
+        assert!(told.iter().any(|(place, text)| place.ends_with(part) && !text.is_empty()), "{part}");
+    }
+    for (place, text) in told {
+        let named = text.lines().find(|line| IDENTIFIERS.iter().any(|identifier| line.contains(identifier)));
+        assert_eq!(named, None, "{place} names a person");
+    }
+
     // A part that ends is noticed, named and not hidden by a restart.
     kill_process_group(stack.part("enricher"), Signal::KILL).unwrap();
     let mut status = String::new();
@@ -196,7 +245,7 @@ fn a_visit_arrives_data_outlives_a_restart_and_nothing_outlives_the_supervisor()
     stack.must("down");
 
     stack.must("up");
-    assert_eq!(stack.query("SELECT count() FROM hitmeter.hits"), "2");
+    assert_eq!(stack.query("SELECT count() FROM hitmeter.hits"), "6");
 
     // Killed, the supervisor can stop nothing: everything must notice by itself.
     kill_process(pid(&stack.state()["process_id"]), Signal::KILL).unwrap();
