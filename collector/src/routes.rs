@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL,
-    CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, SET_COOKIE, VARY,
+    CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, SET_COOKIE, VARY,
 };
 use hyper::{Method, Request, Response, StatusCode};
 use service::endpoint::Endpoint;
@@ -231,17 +231,23 @@ fn unreadable(error: &BodyError) -> Answer {
 }
 
 fn script(headers: &hyper::HeaderMap) -> Answer {
-    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag::ETAG.as_bytes());
-    let content = "text/javascript; charset=utf-8";
-    let mut answer = match known {
-        true => respond(StatusCode::NOT_MODIFIED, content, Bytes::new()),
-        false => respond(StatusCode::OK, content, Bytes::from_static(tag::SCRIPT.as_bytes())),
+    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let compressed = tag::takes_gzip(accepted) && !tag::COMPRESSED.is_empty();
+    let etag = tag::etag(compressed);
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let (status, body) = match (known, compressed) {
+        (true, _) => (StatusCode::NOT_MODIFIED, Bytes::new()),
+        (false, true) => (StatusCode::OK, tag::COMPRESSED.clone()),
+        (false, false) => (StatusCode::OK, Bytes::from_static(tag::SCRIPT.as_bytes())),
     };
+    let mut answer = respond(status, "text/javascript; charset=utf-8", body);
     let (name, hints) = ACCEPT_CLIENT_HINTS;
     answer.headers_mut().insert(name, hints);
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
-    if let Ok(etag) = HeaderValue::from_str(&tag::ETAG) {
-        answer.headers_mut().insert(ETAG, etag);
+    answer.headers_mut().insert(VARY, HeaderValue::from_static("accept-encoding"));
+    answer.headers_mut().insert(ETAG, HeaderValue::from_static(etag));
+    if compressed && !known {
+        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer
 }

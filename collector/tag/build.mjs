@@ -3,8 +3,9 @@
 import { readFile, mkdir, writeFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { minify } from "terser";
 
-const MOST_BYTES = 4096;
+const MOST_BYTES = 4000;
 const here = new URL(".", import.meta.url);
 const output = new URL("dist/t.js", here);
 const { version } = JSON.parse(await readFile(new URL("package.json", here), "utf8"));
@@ -18,7 +19,10 @@ const result = await build({
   define: { TAG_VERSION: JSON.stringify(version) },
   write: false,
 });
-const built = result.outputFiles[0].text;
+// A second pass, which puts functions where they are used once: a thirtieth less.
+const compress = { passes: 3, toplevel: true, ecma: 2020, unsafe_arrows: true, keep_fargs: false };
+const minified = await minify(result.outputFiles[0].text, { compress, mangle: { toplevel: true } });
+const built = minified.code + "\n";
 const size = gzipSync(built, { level: 9 }).length;
 
 if (size >= MOST_BYTES) fail(`dist/t.js has ${size} bytes gzipped; it must stay under ${MOST_BYTES}.`);

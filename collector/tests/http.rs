@@ -321,10 +321,22 @@ fn scripts_of_configured_origins_may_read_the_answer_and_no_others() {
 #[test]
 fn the_tag_is_served_with_the_settings_of_its_site() {
     let collector = Fixture::start(&[]);
-    let script = collector.get("/t.js", &[]);
-    assert_eq!(script.body(), collector::tag::SCRIPT.as_bytes());
-    let etag = header(&script, "etag").unwrap();
-    assert_eq!(collector.get("/t.js", &[("if-none-match", etag)]).status().as_u16(), 304);
+    let mut etags = std::collections::HashSet::new();
+    for encoding in ["identity", "gzip"] {
+        let script = collector.get("/t.js", &[("accept-encoding", encoding)]);
+        assert_eq!(header(&script, "content-encoding"), (encoding == "gzip").then_some("gzip"));
+        let text = match encoding {
+            "gzip" => std::io::read_to_string(flate2::read::GzDecoder::new(&script.body()[..])).unwrap(),
+            _ => String::from_utf8(script.body().clone()).unwrap(),
+        };
+        assert!(text == collector::tag::SCRIPT && (encoding != "gzip" || script.body().len() < 4000));
+        assert_eq!(header(&script, "vary"), Some("accept-encoding"));
+        let etag = header(&script, "etag").unwrap();
+        let again = collector.get("/t.js", &[("accept-encoding", encoding), ("if-none-match", etag)]);
+        assert_eq!((again.status().as_u16(), header(&again, "vary")), (304, Some("accept-encoding")));
+        etags.insert(etag.to_owned());
+    }
+    assert_eq!(etags.len(), 2, "each form has its name");
     let settings = json(&collector.get("/v1/sites/consent", &[]));
     assert_eq!((&settings["consent"], &settings["session_minutes"]), (&json!("required"), &json!(30)));
     assert_eq!(collector.get("/v1/sites/nobody", &[]).status().as_u16(), 404);

@@ -12,7 +12,7 @@ export function searchTerm(url, parameters) {
 /** "download", "outlink" or undefined: what following a link from a page is. */
 export function linkKind(target, url, settings) {
   const { protocol, pathname, hostname } = new URL(target);
-  if (!/^https?:$/.test(protocol)) return undefined;
+  if (!/^http/.test(protocol)) return undefined;
   const extension = pathname.split(".").pop().toLowerCase();
   if (settings.download_extensions.includes(extension)) return "download";
   const inside = [new URL(url).hostname, ...settings.internal_hosts];

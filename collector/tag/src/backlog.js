@@ -3,8 +3,8 @@
 import { safely } from "./safely.js";
 
 const MOST_HITS = 50;
-const MOST_CHARACTERS = 32 * 1024;
-const OLDEST = 24 * 3600 * 1000;
+const MOST_CHARACTERS = 32768;
+const OLDEST = 864e5;
 
 /**
  * What of the hits is kept: each hit once, none older than a day, of the heartbeats of a page view only the last (its
@@ -14,8 +14,8 @@ export function bounded(hits, now) {
   const latest = new Map();
   for (const hit of hits) {
     if (now - hit.time >= OLDEST) continue;
-    // Only heartbeats have a duration.
-    const key = hit.duration ? "of " + hit.page_view : hit.hit;
+    // Only heartbeats have a duration. The page view has the same id as its first hit: 1 tells them apart.
+    const key = hit.duration ? hit.page_view + 1 : hit.hit;
     if (!(latest.get(key)?.duration > hit.duration)) latest.set(key, hit);
   }
   const kept = [...latest.values()].slice(-MOST_HITS);

@@ -13,8 +13,8 @@ const CALLS = {
     decide(() => chooseConsent(choice, wording));
     record("consent");
   },
-  optOut: () => opt(true, "/opt-out"),
-  optIn: () => opt(false, "/opt-in"),
+  optOut: () => opt("out"),
+  optIn: () => opt("in"),
   identify(given) {
     const contact = pickContact(given);
     if (contact) record("identify", { contact });
@@ -36,13 +36,13 @@ function decide(choose) {
   if (hadIds) abandonPage();
 }
 
-function opt(out, path) {
-  decide(() => chooseOptOut(out));
-  fetch(collector + path, { method: "POST", mode: "no-cors", credentials: "include", keepalive: true }).catch(() => {});
+function opt(way) {
+  decide(() => chooseOptOut(way === "out"));
+  fetch(collector + "/opt-" + way, { method: "POST", mode: "no-cors", credentials: "include", keepalive: true }).catch(() => {});
 }
 
-const SIMPLE = ["string", "number", "boolean"];
+const SIMPLE = /string|number|boolean/;
 
 /** What of the properties a hit can carry. */
 const properties = (given) =>
-  given && Object.fromEntries(Object.entries(given).filter(([, value]) => SIMPLE.includes(typeof value)));
+  given && Object.fromEntries(Object.entries(given).filter(([, value]) => SIMPLE.test(typeof value)));

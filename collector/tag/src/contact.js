@@ -2,14 +2,13 @@
 
 // autocomplete tokens (HTML Standard, "Autofill") and usual field names, in lower case without separators.
 const PARTS = {
-  name: "name fullname givenname familyname firstname lastname surname",
-  email: "email emailaddress mail",
-  phone: "tel phone telephone mobile",
-  job_title: "organizationtitle jobtitle position",
-  company: "organization company companyname",
+  name: /^((full|given|family|first|last)?|sur)name$/,
+  email: /^e?mail(address)?$/,
+  phone: /^(tel(ephone)?|phone|mobile)$/,
+  job_title: /^((organization|job)title|position)$/,
+  company: /^(organization|company(name)?)$/,
   address:
-    "address streetaddress street addressline1 addressline2 addressline3 addresslevel1 addresslevel2 " +
-    "postalcode postcode zip city town state region country countryname",
+    /^((street)?address|street|address(line|level)\d|post(al)?code|zip|city|town|state|region|country(name)?)$/,
 };
 
 // What stands between the values of a part that forms spread over several fields.
@@ -23,8 +22,8 @@ export function partOf({ type, name, autocomplete }) {
   const token = (autocomplete || "").trim().toLowerCase().split(/\s+/).pop();
   // A field that says what it is (cc-name, username, one-time-code) is not judged by its name.
   const label = /^(on|off)?$/.test(token) ? name || "" : token;
-  const plain = label.toLowerCase().replace(/[^a-z0-9]/g, "");
-  return Object.keys(PARTS).find((part) => PARTS[part].split(" ").includes(plain));
+  const plain = label.toLowerCase().replace(/[\W_]/g, "");
+  return Object.keys(PARTS).find((part) => PARTS[part].test(plain));
 }
 
 /** The business card in a form's fields, in their order; undefined when there is none. */

@@ -57,7 +57,7 @@ function finish(hit, rules) {
   if (!send) return;
   hit.consent = consent();
   if (personal) {
-    hit.screen = screen.width + "x" + screen.height;
+    hit.screen = `${screen.width}x${screen.height}`;
     hit.language = navigator.language;
     // Its first use takes milliseconds, which the page can spare once it is idle; the hit waits longer than that.
     whenIdle(() => {
@@ -65,7 +65,7 @@ function finish(hit, rules) {
     });
   } else {
     if (hit.event === "identify") return;
-    delete hit.contact;
+    hit.contact = undefined;
   }
   if (ids) {
     hit.visitor = visitorId();

@@ -7,6 +7,7 @@ export const UUID = /^[\da-f-]{36}$/i;
  */
 export function uuid7(now = Date.now()) {
   const time = now.toString(16).padStart(12, "0");
-  const random = Array.from(crypto.getRandomValues(new Uint8Array(9)), (byte) => (byte + 256).toString(16).slice(1));
-  return `${time}7${random.join("")}`.replace(/^(.{8})(.{4})(.{4})(.{3})/, "$1-$2-$3-8$4-");
+  const random = crypto.getRandomValues(new Uint8Array(9));
+  const digits = random.reduce((text, byte) => text + (byte + 256).toString(16).slice(1), time + 7);
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{3})/, "$1-$2-$3-8$4-");
 }

@@ -2,13 +2,13 @@
 
 // Only set while the script first runs, and not for modules.
 const script = document.currentScript;
-const attribute = (name) => script?.getAttribute("data-" + name);
+const attributes = { ...script?.dataset };
 
-export const site = attribute("site");
-export const manual = attribute("manual") !== null;
+export const site = attributes.site;
+export const manual = "manual" in attributes;
 
 /** Milliseconds of visible time between heartbeats. */
-export const heartbeat = 1000 * Math.max(1, +attribute("heartbeat") || 15);
+export const heartbeat = 1000 * Math.max(1, +attributes.heartbeat || 15);
 
 /** The collector's origin: where the tag itself came from. */
 export const collector = script && new URL(script.src).origin;

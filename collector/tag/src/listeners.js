@@ -17,7 +17,7 @@ function submitted({ target }) {
   if (form === null) return;
   record("form", {
     contact: readContact(target.elements),
-    properties: { form: form || target.getAttribute("id") || "" },
+    properties: { form: form || target.getAttribute("id") },
   });
 }
 

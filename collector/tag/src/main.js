@@ -13,11 +13,9 @@ import { forgetVisitor, retryIn } from "./transport.js";
 import { permitted, setSettings } from "./visitor.js";
 
 function learnSettings() {
-  fetch(collector + "/v1/sites/" + encodeURIComponent(site), {
-    credentials: "omit",
-  })
+  fetch(collector + "/v1/sites/" + encodeURIComponent(site), { credentials: "omit" })
     .then((answer) => answer.ok && answer.json())
-    .catch(() => false)
+    .catch(() => {})
     .then(
       safely((told) => {
         setSettings({ ...STRICT, ...told });
@@ -32,8 +30,7 @@ function learnSettings() {
 safely(() => {
   const stub = window.hitmeter;
   if (!site || stub?.loaded) return;
-  window.hitmeter = (...given) => call(given);
-  window.hitmeter.loaded = true;
+  (window.hitmeter = (...given) => call(given)).loaded = true;
   const start = () => {
     learnSettings();
     listen();

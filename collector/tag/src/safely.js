@@ -15,5 +15,5 @@ export const later = (work, milliseconds) => setTimeout(safely(work), millisecon
 /** Runs something when the page has nothing better to do, soon where the browser can't tell. */
 export const whenIdle = (work) => (window.requestIdleCallback || setTimeout)(safely(work));
 
-/** Listens early and passively: no other listener can hide the event, and this one can't hold it up. */
-export const on = (target, type, work) => target.addEventListener(type, safely(work), { capture: true, passive: true });
+/** Listens early: no other listener can hide the event. */
+export const on = (target, type, work) => target.addEventListener(type, safely(work), true);

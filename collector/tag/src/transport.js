@@ -52,7 +52,7 @@ function flush() {
 function send(hits) {
   // Apart, so that no request ties an anonymous hit to an id.
   for (const known of [true, false]) {
-    const group = hits.filter((hit) => Boolean(hit.visitor) === known);
+    const group = hits.filter((hit) => !hit.visitor !== known);
     if (group.length) post(group);
   }
 }
@@ -72,8 +72,8 @@ function post(hits) {
     keepalive: body.length < 30000,
     credentials: withCookies ? "include" : "omit",
   })
-    // Not reached: status 0.
-    .catch(() => Response.error())
+    // Not reached: no status.
+    .catch(() => ({}))
     .then(safely((answer) => answered(hits, answer)));
 }
 
@@ -81,7 +81,7 @@ function answered(hits, { status, headers }) {
   inFlight--;
   if (!status || status === 429 || status >= 500) {
     backlog.add(hits);
-    retryIn(backoff(failures++, headers.get("Retry-After")));
+    retryIn(backoff(failures++, headers?.get("Retry-After")));
     return;
   }
   // Taken, or refused for good.

@@ -11,7 +11,7 @@ export let settings = null;
 let chosenConsent;
 let chosenOptOut;
 
-const signalled = () => navigator.globalPrivacyControl === true || navigator.doNotTrack === "1";
+const signalled = () => navigator.globalPrivacyControl || navigator.doNotTrack === "1";
 
 export const optedOut = () => chosenOptOut ?? readCookie(OPT_OUT) === "1";
 
@@ -20,7 +20,7 @@ function givenConsent() {
   try {
     return chosenConsent ?? JSON.parse(decodeURIComponent(readCookie(CONSENT)));
   } catch {
-    return undefined;
+    // Never asked.
   }
 }
 
