@@ -146,6 +146,12 @@ impl Partition {
         }
     }
 
+    /// What is made again stands in the list already: it waits for no room, as a list that was left full has none before
+    /// its first range is stored.
+    fn next_to_open(&mut self) -> Option<Batch> {
+        if self.ledger.has_room() { self.assembler.next_ready() } else { self.assembler.next_ready_replay() }
+    }
+
     fn is_behind(&self) -> bool {
         self.on_their_way() >= BATCHES_ON_THEIR_WAY
     }
@@ -313,9 +319,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
     /// What is cut takes its place in the list, as long as there is room.
     fn open_ready(&mut self) {
         for partition in self.partitions.values_mut() {
-            while partition.ledger.has_room()
-                && let Some(batch) = partition.assembler.next_ready()
-            {
+            while let Some(batch) = partition.next_to_open() {
                 let epoch = batch.replays.as_ref().map_or(&self.setting.epoch, |range| &range.epoch);
                 partition.ledger.open(Range { epoch: Arc::clone(epoch), first: batch.first, last: batch.last });
                 partition.memory -= batch.memory();

@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use sink::intents::{self, MOST_RANGES, Range};
+
 use crate::proxy::{Proxy, Trap};
 use crate::support::{PATIENCE, Place, message, page_view, until};
 
@@ -239,6 +241,25 @@ async fn a_topic_that_was_made_anew_is_not_loaded_under_old_tokens() {
     let error = place.start(&[]).end().await;
     assert!(error.to_string().contains("hitmeter/7"), "{error}");
     assert_eq!(place.query(COUNTS), "0\t0");
+}
+
+/// A sink may be killed when its list is as long as it may be. What it left needs no further room: the next one inserts it,
+/// and then goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_full_is_made_again() {
+    let Some(stack) = local::stack_or_skip("a_list_that_is_full_is_made_again") else { return };
+    let place = Place::migrated(stack, "full_list").await;
+    place.create_topics().await;
+    let ranges: Vec<_> = (0..MOST_RANGES as i64).map(|first| Range { epoch: "0".into(), first, last: first }).collect();
+    place.produce(0, &hits(0, 100));
+    place.commit(0, 0, &intents::write(&ranges));
+    let sink = place.start(&[]);
+    until("all are there", || place.query(COUNTS) == "100\t100").await;
+    let metrics = sink.stop().await.metrics;
+    assert_eq!(metrics.replayed_ranges.get(), MOST_RANGES as u64);
+    assert_eq!(place.committed(0), Some(100));
+    let report = place.audit(&[]).await;
+    assert!(report.is_clean(), "{report}");
 }
 
 /// A listed range of which the topic has no message any more is told, counted, and not waited for.
