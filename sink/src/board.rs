@@ -93,8 +93,8 @@ struct Partition {
     assignment: u64,
     assembler: Assembler,
     ledger: Ledger,
-    /// Nothing before this offset is to come.
-    start: Option<i64>,
+    /// Nothing before this offset is to come: the committed one, then the one behind the last that came.
+    next: Option<i64>,
     /// Batches that wait until they are listed.
     opened: VecDeque<Batch>,
     /// Batches that are being stored.
@@ -134,7 +134,7 @@ impl Partition {
             assignment,
             assembler: Assembler::new(partition, limits, Arc::clone(metrics)).replaying(listed.clone()),
             ledger: Ledger::resumed(offset, listed),
-            start: offset,
+            next: offset,
             opened: VecDeque::new(),
             sent: 0,
             held: VecDeque::new(),
@@ -227,11 +227,12 @@ impl<S: Store, G: Graveyard> Board<S, G> {
     /// Takes the next message of a partition. True where [`Board::tick`] should not wait.
     pub fn take(&mut self, partition: i32, message: Message<'_>, now: Instant) -> bool {
         let Some(state) = self.partitions.get_mut(&partition) else { return false };
-        if let Some(start) = state.start.filter(|start| message.offset < *start) {
+        if let Some(next) = state.next.filter(|next| message.offset < *next) {
             let (topic, offset) = (self.setting.topic.clone(), message.offset);
-            self.fail(SinkError::WentBack { topic, partition, start, offset });
+            self.fail(SinkError::WentBack { topic, partition, next, offset });
             return true;
         }
+        state.next = Some(message.offset + 1);
         if !state.held.is_empty() {
             state.held.push_back(Held::from(message));
             return true;
@@ -395,6 +396,17 @@ impl<S: Store, G: Graveyard> Board<S, G> {
                 }
             }
         }
+    }
+
+    /// Those among these partitions that are not read at the moment.
+    #[must_use]
+    pub fn paused_among(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut paused = TopicPartitionList::new();
+        let is_paused = |number: &&i32| self.partitions.get(number).is_some_and(|partition| partition.is_paused);
+        for number in partitions.iter().filter(is_paused) {
+            paused.add_partition(&self.setting.topic, *number);
+        }
+        paused
     }
 
     /// Partitions are another sink's from now on: what was read of them is stored and committed, as far as that can be
