@@ -185,6 +185,31 @@ async fn a_sink_that_was_paused_over_a_rebalance_doubles_nothing() {
     assert!(report.is_clean(), "{report}");
 }
 
+/// A partition that was not read, for want of memory, when it went to another sink is read again when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_paused_when_it_went_is_read_when_it_comes_back() {
+    let name = "what_was_paused_when_it_went_is_read_when_it_comes_back";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "paused").await;
+    place.create_topics().await;
+    let proxy = Proxy::start(stack.clickhouse_url());
+    proxy.set(Trap::Late);
+    (0..12).for_each(|partition| place.produce(partition, &hits(1_000 * partition as u128, 500)));
+    let small = ["--memory-limit=1MiB", "--batch-rows=100"];
+    let first = place.start(&[small.as_slice(), &["--clickhouse-url", &proxy.url()]].concat());
+    let assigned = |sink: &crate::support::Running| sink.instruments.metrics.assigned_partitions.get();
+    until("all are paused", || first.instruments.metrics.paused_partitions.get() == 12).await;
+    let second = place.start(&[]);
+    until("they share the partitions", || assigned(&first) == 6 && assigned(&second) == 6).await;
+    proxy.set(Trap::Open);
+    until("all rows are there", || place.query(COUNTS) == "6000\t6000").await;
+    second.stop().await;
+    until("the first has all again", || assigned(&first) == 12).await;
+    (0..12).for_each(|partition| place.produce(partition, &hits(100_000 + 1_000 * partition as u128, 50)));
+    until("all rows are there", || place.query(COUNTS) == "6600\t6600").await;
+    first.stop().await;
+}
+
 /// Sinks come, go and are killed while hits come.
 #[tokio::test(flavor = "multi_thread")]
 async fn sinks_that_come_and_go_under_load_double_nothing() {
