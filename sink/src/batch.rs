@@ -389,6 +389,11 @@ impl Assembler {
         self.ready.pop_front()
     }
 
+    /// The next batch that is closed, where it makes a range again: that one has its place in the list.
+    pub fn next_ready_replay(&mut self) -> Option<Batch> {
+        self.ready.pop_front_if(|batch| batch.replays.is_some())
+    }
+
     /// Whether a batch is closed.
     #[must_use]
     pub fn has_ready(&self) -> bool {

@@ -93,8 +93,8 @@ struct Partition {
     assignment: u64,
     assembler: Assembler,
     ledger: Ledger,
-    /// Nothing before this offset is to come.
-    start: Option<i64>,
+    /// Nothing before this offset is to come: the committed one, then the one behind the last that came.
+    next: Option<i64>,
     /// Batches that wait until they are listed.
     opened: VecDeque<Batch>,
     /// Batches that are being stored.
@@ -134,7 +134,7 @@ impl Partition {
             assignment,
             assembler: Assembler::new(partition, limits, Arc::clone(metrics)).replaying(listed.clone()),
             ledger: Ledger::resumed(offset, listed),
-            start: offset,
+            next: offset,
             opened: VecDeque::new(),
             sent: 0,
             held: VecDeque::new(),
@@ -144,6 +144,12 @@ impl Partition {
             on_the_way: 0,
             is_paused: false,
         }
+    }
+
+    /// What is made again stands in the list already: it waits for no room, as a list that was left full has none before
+    /// its first range is stored.
+    fn next_to_open(&mut self) -> Option<Batch> {
+        if self.ledger.has_room() { self.assembler.next_ready() } else { self.assembler.next_ready_replay() }
     }
 
     fn is_behind(&self) -> bool {
@@ -221,11 +227,12 @@ impl<S: Store, G: Graveyard> Board<S, G> {
     /// Takes the next message of a partition. True where [`Board::tick`] should not wait.
     pub fn take(&mut self, partition: i32, message: Message<'_>, now: Instant) -> bool {
         let Some(state) = self.partitions.get_mut(&partition) else { return false };
-        if let Some(start) = state.start.filter(|start| message.offset < *start) {
+        if let Some(next) = state.next.filter(|next| message.offset < *next) {
             let (topic, offset) = (self.setting.topic.clone(), message.offset);
-            self.fail(SinkError::WentBack { topic, partition, start, offset });
+            self.fail(SinkError::WentBack { topic, partition, next, offset });
             return true;
         }
+        state.next = Some(message.offset + 1);
         if !state.held.is_empty() {
             state.held.push_back(Held::from(message));
             return true;
@@ -313,9 +320,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
     /// What is cut takes its place in the list, as long as there is room.
     fn open_ready(&mut self) {
         for partition in self.partitions.values_mut() {
-            while partition.ledger.has_room()
-                && let Some(batch) = partition.assembler.next_ready()
-            {
+            while let Some(batch) = partition.next_to_open() {
                 let epoch = batch.replays.as_ref().map_or(&self.setting.epoch, |range| &range.epoch);
                 partition.ledger.open(Range { epoch: Arc::clone(epoch), first: batch.first, last: batch.last });
                 partition.memory -= batch.memory();
@@ -391,6 +396,17 @@ impl<S: Store, G: Graveyard> Board<S, G> {
                 }
             }
         }
+    }
+
+    /// Those among these partitions that are not read at the moment.
+    #[must_use]
+    pub fn paused_among(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut paused = TopicPartitionList::new();
+        let is_paused = |number: &&i32| self.partitions.get(number).is_some_and(|partition| partition.is_paused);
+        for number in partitions.iter().filter(is_paused) {
+            paused.add_partition(&self.setting.topic, *number);
+        }
+        paused
     }
 
     /// Partitions are another sink's from now on: what was read of them is stored and committed, as far as that can be

@@ -175,10 +175,17 @@ impl<S: Store, G: Graveyard> ConsumerContext for Group<S, G> {
                 let numbers = Self::numbers(partitions);
                 let is_lost = consumer.assignment_lost();
                 tracing::info!(partitions = ?numbers, is_lost, "revoked");
+                let paused = self.board().paused_among(&numbers);
                 if is_lost {
                     self.board().forget(&numbers);
                 } else {
                     self.board().release(consumer, &numbers, Instant::now() + RELEASE);
+                }
+                // librdkafka keeps a pause beyond the assignment: the partition would come back as one that is never read.
+                if paused.count() > 0
+                    && let Err(error) = consumer.resume(&paused)
+                {
+                    tracing::warn!(%error, "partitions could not be resumed");
                 }
             }
             Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),

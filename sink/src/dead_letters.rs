@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use schemas::topics::HITS_DEAD;
 use schemas::{DeadLetter, Stage, Writer};
 use service::options::KafkaOptions;
@@ -47,7 +48,9 @@ pub trait Graveyard: Send + Sync + 'static {
 
 /// The topic `hits.dead`.
 pub struct DeadTopic {
-    producer: FutureProducer,
+    /// Made anew after a fatal error, from which it does not recover.
+    producer: Mutex<FutureProducer>,
+    kafka: KafkaOptions,
     topic: String,
     source_topic: String,
     writer: Writer,
@@ -76,9 +79,9 @@ impl DeadTopic {
     /// Where the registry refuses, or the producer can't be made.
     pub fn new(kafka: &KafkaOptions, source_topic: &str) -> Result<Self, crate::error::SinkError> {
         let topic = kafka.topic(&HITS_DEAD);
-        let producer = producer(kafka)?;
+        let producer = Mutex::new(producer(kafka)?);
         let writer = Writer::for_topic::<DeadLetter<'_>>(&topic, kafka.registry().as_ref())?;
-        Ok(Self { producer, topic, source_topic: source_topic.to_owned(), writer })
+        Ok(Self { producer, kafka: kafka.clone(), topic, source_topic: source_topic.to_owned(), writer })
     }
 
     fn message(&self, letter: &Letter<'_>, original: &[u8]) -> Vec<u8> {
@@ -113,12 +116,45 @@ impl DeadTopic {
     }
 
     async fn send(&self, key: &[u8], message: &[u8]) -> Result<(), KafkaError> {
+        let producer = self.producer().clone();
         let record = FutureRecord::to(&self.topic).key(key).payload(message);
-        match self.producer.send(record, Duration::from_secs(30)).await {
+        match producer.send(record, Duration::from_secs(30)).await {
             Ok(_) => Ok(()),
-            Err((error, _)) => Err(error),
+            Err((error, _)) => Err(self.renew_if_fatal(&producer).unwrap_or(error)),
         }
     }
+
+    fn producer(&self) -> MutexGuard<'_, FutureProducer> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the producer anew where it has failed for good, unless another letter has seen to that. Gives the error that
+    /// it failed with: later ones say no more than that there was one.
+    fn renew_if_fatal(&self, failed: &FutureProducer) -> Option<KafkaError> {
+        let (code, said) = failed.client().fatal_error()?;
+        let mut current = self.producer();
+        if current.client().fatal_error().is_some() {
+            tracing::warn!(said, "the producer of dead letters has failed for good, and is made anew");
+            match producer(&self.kafka) {
+                Ok(new) => *current = new,
+                Err(error) => tracing::warn!(%error, "the producer of dead letters can't be made anew"),
+            }
+        }
+        Some(KafkaError::MessageProduction(code))
+    }
+}
+
+/// Whether it helps only that somebody allows something.
+#[must_use]
+pub fn is_forbidden(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+        )
+    )
 }
 
 impl Graveyard for DeadTopic {

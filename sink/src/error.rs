@@ -55,13 +55,19 @@ pub enum SinkError {
     /// What the last owner of a partition left can't be read.
     #[error(transparent)]
     Intents(#[from] IntentError),
+    /// Dead letters can't be written until somebody changes something. No hit was given up for it.
+    #[error(
+        "halting, as hits.dead can't be written: {0}; let the user of --kafka-property write to that topic, and be an \
+         idempotent producer"
+    )]
+    DeadTopic(rdkafka::error::KafkaError),
     /// The broker's limit is too small for what the sink commits.
     #[error("the broker refuses the metadata of offsets; set its offset.metadata.max.bytes to 4096 or more")]
     Metadata,
     /// A topic has begun anew, or was cut.
     #[error(
-        "{topic}/{partition} goes on at offset {offset}, before {start}, which was committed: the topic was made anew or \
-         has lost its end. ClickHouse would take its hits for those that had these offsets before; give another \
+        "{topic}/{partition} goes on at offset {offset}, while {next} was to come: the topic was made anew or has lost its \
+         end. ClickHouse would take its hits for those that had these offsets before; give another \
          --epoch, and reset the group's offsets (README, \"Loading again\")"
     )]
     WentBack {
@@ -70,7 +76,7 @@ pub enum SinkError {
         /// Partition.
         partition: i32,
         /// Where it was to go on.
-        start: i64,
+        next: i64,
         /// Where it does.
         offset: i64,
     },
@@ -102,9 +108,12 @@ impl SinkError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Halt { code, .. } => *code,
-            Self::Topics(_) | Self::Kafka(_) | Self::Intents(_) | Self::Metadata | Self::WentBack { .. } => {
-                ExitCode::Kafka
-            }
+            Self::Topics(_)
+            | Self::Kafka(_)
+            | Self::DeadTopic(_)
+            | Self::Intents(_)
+            | Self::Metadata
+            | Self::WentBack { .. } => ExitCode::Kafka,
             Self::Migrate(error) => error.exit_code(),
             Self::Audiences(error) => error.exit_code(),
             Self::Views(error) => error.exit_code(),

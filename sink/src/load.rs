@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::batch::{Batch, Original, Unreadable};
 use crate::clickhouse::ClickHouse;
-use crate::dead_letters::{Graveyard, Letter};
+use crate::dead_letters::{self, Graveyard, Letter};
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
 use crate::hits::Block;
@@ -36,6 +36,8 @@ use crate::pace::{Backoff, Pace};
 
 /// The condition of readiness that inserts decide.
 pub const CLICKHOUSE: &str = "clickhouse";
+/// The condition of readiness that dead letters decide: they are delivered.
+pub const DEAD_LETTERS: &str = "dead letters";
 
 /// So many refused rows without one that is stored are not the rows' fault.
 const REFUSALS_IN_A_ROW: usize = 100;
@@ -82,6 +84,8 @@ pub struct Loader<S, G> {
     /// Inserts that failed and were not yet repeated with success.
     failing: AtomicUsize,
     refusals: AtomicUsize,
+    /// Dead letters that could not be delivered and were not yet repeated with success.
+    undelivered: AtomicUsize,
 }
 
 /// A value in a row is refused, with this code.
@@ -104,6 +108,27 @@ impl Drop for Failing<'_> {
     }
 }
 
+/// Says that a dead letter is not delivered, until it is dropped: also where the batch is given up meanwhile.
+struct Undelivered<'a> {
+    count: &'a AtomicUsize,
+    health: &'a Health,
+}
+
+impl<'a> Undelivered<'a> {
+    fn mark(count: &'a AtomicUsize, health: &'a Health) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self { count, health }
+    }
+}
+
+impl Drop for Undelivered<'_> {
+    fn drop(&mut self) {
+        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.health.met(DEAD_LETTERS);
+        }
+    }
+}
+
 impl<S: Store, G: Graveyard> Loader<S, G> {
     /// A loader.
     #[must_use]
@@ -117,6 +142,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
             slots,
             failing: AtomicUsize::new(0),
             refusals: AtomicUsize::new(0),
+            undelivered: AtomicUsize::new(0),
         }
     }
 
@@ -137,7 +163,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     /// # Errors
     /// Where nothing can be stored until somebody changes something.
     pub async fn load(&self, mut batch: Batch) -> Result<(), SinkError> {
-        self.bury_unreadable(&mut batch).await;
+        self.bury_unreadable(&mut batch).await?;
         if batch.rows.is_empty() {
             return Ok(());
         }
@@ -249,8 +275,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         }
         let Ok(mut batch) = Arc::try_unwrap(batch) else { return Err(SinkError::Ended("an encoder")) };
         batch.tally.settle(Outcome::Inserted, stored);
-        self.bury_refused(&mut batch, &refused).await;
-        Ok(())
+        self.bury_refused(&mut batch, &refused).await
     }
 
     async fn insert_part(&self, batch: &Arc<Batch>, rows: Range<usize>) -> Result<Result<(), Refusal>, SinkError> {
@@ -275,7 +300,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         Err(SinkError::Halt { code: ExitCode::Unfit, message })
     }
 
-    async fn bury_unreadable(&self, batch: &mut Batch) {
+    async fn bury_unreadable(&self, batch: &mut Batch) -> Result<(), SinkError> {
         let unreadable = std::mem::take(&mut batch.unreadable);
         let letter = |message: &Unreadable| Letter {
             key: message.key.clone(),
@@ -286,11 +311,12 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
             partition: batch.partition,
             offset: message.original.offset,
         };
-        self.bury_all(unreadable.iter().map(letter).collect()).await;
+        self.bury_all(unreadable.iter().map(letter).collect()).await?;
         unreadable.iter().for_each(|message| batch.tally.settle(Outcome::Dead(message.reason), 1));
+        Ok(())
     }
 
-    async fn bury_refused(&self, batch: &mut Batch, refused: &[(usize, Refusal)]) {
+    async fn bury_refused(&self, batch: &mut Batch, refused: &[(usize, Refusal)]) -> Result<(), SinkError> {
         let letter = |(row, refusal): &(usize, Refusal)| {
             let message = &batch.rows[*row];
             let (site, key) = self.site_and_key(batch, message);
@@ -305,11 +331,12 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
                 offset: message.offset,
             }
         };
-        self.bury_all(refused.iter().map(letter).collect()).await;
+        self.bury_all(refused.iter().map(letter).collect()).await?;
         batch.tally.settle(Outcome::Dead(Reason::Refused), refused.len());
+        Ok(())
     }
 
-    async fn bury_all(&self, letters: Vec<Letter<'_>>) {
+    async fn bury_all(&self, letters: Vec<Letter<'_>>) -> Result<(), SinkError> {
         if let Some(Letter { partition, offset, reason, detail, .. }) = letters.first() {
             let (count, reason) = (letters.len(), reason.as_str());
             tracing::warn!(count, partition, offset, reason, detail, "dead letters, of which this is the first");
@@ -317,11 +344,12 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         let mut deliveries = FuturesUnordered::new();
         for letter in letters {
             if deliveries.len() >= LETTERS_AT_ONCE {
-                deliveries.next().await;
+                deliveries.next().await.transpose()?;
             }
             deliveries.push(self.bury(letter));
         }
-        while deliveries.next().await.is_some() {}
+        while deliveries.next().await.transpose()?.is_some() {}
+        Ok(())
     }
 
     fn site_and_key(&self, batch: &Batch, message: &Original) -> (String, Vec<u8>) {
@@ -332,15 +360,22 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         (hit.hit.site.into_owned(), key)
     }
 
-    async fn bury(&self, letter: Letter<'_>) {
+    /// Delivers one letter, however long that takes, unless somebody has to change something first.
+    async fn bury(&self, letter: Letter<'_>) -> Result<(), SinkError> {
         let (partition, offset, reason) = (letter.partition, letter.offset, letter.reason.as_str());
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut undelivered) = (Backoff::default(), None);
         while let Err(error) = self.graveyard.bury(&letter).await {
+            if dead_letters::is_forbidden(&error) {
+                return Err(SinkError::DeadTopic(error));
+            }
             self.setting.metrics.dead_letter_retries.inc();
             tracing::warn!(%error, partition, offset, "a dead letter could not be delivered, will be repeated");
+            undelivered.get_or_insert_with(|| Undelivered::mark(&self.undelivered, &self.setting.health));
+            self.setting.health.unmet(DEAD_LETTERS, error.to_string());
             tokio::time::sleep(backoff.next_wait()).await;
         }
         tracing::debug!(partition, offset, reason, "dead letter");
+        Ok(())
     }
 }
 

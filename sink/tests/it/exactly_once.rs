@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use sink::intents::{self, MOST_RANGES, Range};
+
 use crate::proxy::{Proxy, Trap};
 use crate::support::{PATIENCE, Place, message, page_view, until};
 
@@ -183,6 +185,31 @@ async fn a_sink_that_was_paused_over_a_rebalance_doubles_nothing() {
     assert!(report.is_clean(), "{report}");
 }
 
+/// A partition that was not read, for want of memory, when it went to another sink is read again when it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_paused_when_it_went_is_read_when_it_comes_back() {
+    let name = "what_was_paused_when_it_went_is_read_when_it_comes_back";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "paused").await;
+    place.create_topics().await;
+    let proxy = Proxy::start(stack.clickhouse_url());
+    proxy.set(Trap::Late);
+    (0..12).for_each(|partition| place.produce(partition, &hits(1_000 * partition as u128, 500)));
+    let small = ["--memory-limit=1MiB", "--batch-rows=100"];
+    let first = place.start(&[small.as_slice(), &["--clickhouse-url", &proxy.url()]].concat());
+    let assigned = |sink: &crate::support::Running| sink.instruments.metrics.assigned_partitions.get();
+    until("all are paused", || first.instruments.metrics.paused_partitions.get() == 12).await;
+    let second = place.start(&[]);
+    until("they share the partitions", || assigned(&first) == 6 && assigned(&second) == 6).await;
+    proxy.set(Trap::Open);
+    until("all rows are there", || place.query(COUNTS) == "6000\t6000").await;
+    second.stop().await;
+    until("the first has all again", || assigned(&first) == 12).await;
+    (0..12).for_each(|partition| place.produce(partition, &hits(100_000 + 1_000 * partition as u128, 50)));
+    until("all rows are there", || place.query(COUNTS) == "6600\t6600").await;
+    first.stop().await;
+}
+
 /// Sinks come, go and are killed while hits come.
 #[tokio::test(flavor = "multi_thread")]
 async fn sinks_that_come_and_go_under_load_double_nothing() {
@@ -239,6 +266,25 @@ async fn a_topic_that_was_made_anew_is_not_loaded_under_old_tokens() {
     let error = place.start(&[]).end().await;
     assert!(error.to_string().contains("hitmeter/7"), "{error}");
     assert_eq!(place.query(COUNTS), "0\t0");
+}
+
+/// A sink may be killed when its list is as long as it may be. What it left needs no further room: the next one inserts it,
+/// and then goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_full_is_made_again() {
+    let Some(stack) = local::stack_or_skip("a_list_that_is_full_is_made_again") else { return };
+    let place = Place::migrated(stack, "full_list").await;
+    place.create_topics().await;
+    let ranges: Vec<_> = (0..MOST_RANGES as i64).map(|first| Range { epoch: "0".into(), first, last: first }).collect();
+    place.produce(0, &hits(0, 100));
+    place.commit(0, 0, &intents::write(&ranges));
+    let sink = place.start(&[]);
+    until("all are there", || place.query(COUNTS) == "100\t100").await;
+    let metrics = sink.stop().await.metrics;
+    assert_eq!(metrics.replayed_ranges.get(), MOST_RANGES as u64);
+    assert_eq!(place.committed(0), Some(100));
+    let report = place.audit(&[]).await;
+    assert!(report.is_clean(), "{report}");
 }
 
 /// A listed range of which the topic has no message any more is told, counted, and not waited for.

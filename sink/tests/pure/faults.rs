@@ -11,7 +11,7 @@ use service::health::Health;
 use sink::dead_letters::{Graveyard, Letter};
 use sink::error::{ExitCode, SinkError};
 use sink::fault::Fault;
-use sink::load::{CLICKHOUSE, Loader, Setting, Store};
+use sink::load::{CLICKHOUSE, DEAD_LETTERS, Loader, Setting, Store};
 use sink::metrics::Metrics;
 use sink::outcome::{Outcome, Reason};
 
@@ -54,10 +54,16 @@ where
 }
 
 /// Takes letters after it has failed so many times.
-#[derive(Default)]
 struct Topic {
     failures: Mutex<u32>,
+    failure: RDKafkaErrorCode,
     letters: Arc<Mutex<Vec<(i64, Reason, String)>>>,
+}
+
+impl Default for Topic {
+    fn default() -> Self {
+        Self { failures: Mutex::default(), failure: RDKafkaErrorCode::MessageTimedOut, letters: Arc::default() }
+    }
 }
 
 impl Graveyard for Topic {
@@ -65,7 +71,7 @@ impl Graveyard for Topic {
         let mut failures = self.failures.lock().unwrap();
         if *failures > 0 {
             *failures -= 1;
-            return Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+            return Err(KafkaError::MessageProduction(self.failure));
         }
         self.letters.lock().unwrap().push((letter.offset, letter.reason, letter.site.clone()));
         Ok(())
@@ -174,6 +180,37 @@ async fn dead_letters_are_repeated_until_they_are_delivered() {
     assert_eq!(metrics.dead_letter_retries.get(), 5);
     assert_eq!(metrics.outcome(Outcome::Inserted).get(), 2);
     assert_eq!(metrics.outcome(Outcome::Dead(Reason::NoHeader)).get(), 1);
+}
+
+/// Also where the batch is given up before they are delivered, as the partition then goes to another sink.
+#[tokio::test(start_paused = true)]
+async fn readiness_tells_of_dead_letters_that_can_not_be_delivered() {
+    let metrics = metrics();
+    let topic = Topic { failures: Mutex::new(u32::MAX), ..Topic::default() };
+    let loader = Arc::new(Loader::new(Scripted::new(|_, _| Ok(())), topic, setting(&metrics)));
+    loader.setting().health.met(CLICKHOUSE);
+    let (working, hits) = (Arc::clone(&loader), batch(&metrics, &[b"nothing".to_vec(), b"none".to_vec()]));
+    let task = tokio::spawn(async move { working.load(hits).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let obstacles = loader.setting().health.obstacles();
+    assert!(matches!(&obstacles[..], [told] if told.starts_with(DEAD_LETTERS)), "{obstacles:?}");
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert!(loader.setting().health.obstacles().is_empty());
+}
+
+#[tokio::test]
+async fn dead_letters_that_are_forbidden_halt_and_cost_no_hit() {
+    let metrics = metrics();
+    let failure = RDKafkaErrorCode::TopicAuthorizationFailed;
+    let topic = Topic { failures: Mutex::new(u32::MAX), failure, ..Topic::default() };
+    let loader = Loader::new(Scripted::new(|_, _| Ok(())), topic, setting(&metrics));
+    let mut messages = hits(3);
+    messages[1] = b"nothing".to_vec();
+    let error = loader.load(batch(&metrics, &messages)).await.unwrap_err();
+    assert_eq!(error.exit_code(), ExitCode::Kafka);
+    assert!(error.to_string().contains("hits.dead"), "{error}");
+    assert_eq!(metrics.outcome(Outcome::Returned).get(), 3);
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 
 mod batching;
 mod faults;
+mod letters;
 mod messages;
 mod model;
 mod native;
+mod taking;
