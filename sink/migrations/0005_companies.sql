@@ -76,10 +76,10 @@ FROM (SELECT *, if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000
 GROUP BY site, view_id
 UNION ALL
 SELECT
-    site, toDate(occurred_at), visitor_id, session_id, occurred_at, occurred_at, 0, 0, 0, 0, country,
+    site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, occurred_at, 0, 0, 0, 0, country,
     network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
 FROM {database}.hits
-WHERE kind = 'mail_open' AND session_id = toUUID('00000000-0000-0000-0000-000000000000') AND visitor_id != '' AND NOT is_bot
+WHERE kind = 'mail_open' AND visitor_id != '' AND NOT is_bot
 COMMENT 'Visits, and what happened outside of visits: hits that name nobody, one row for each of their page views, and mails that were opened. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.companies{on_cluster}
