@@ -31,7 +31,7 @@ COMMENT 'Domains of mailboxes that tell nothing about a company.';
 CREATE OR REPLACE VIEW {database}.session_hits{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    session_id UUID COMMENT 'Session of the hit: as given, else computed from 30-minute gaps of its visitor. Zero where the hit belongs to none: a mail that was opened, or a hit that names nobody.',
+    session_id UUID COMMENT 'Session of the hit: as given, else computed from 30-minute gaps of its visitor. Zero where the hit belongs to none: a mail that was opened, which makes no visit, or a hit that names nobody. A heartbeat is of the session of its page view, however much later it came.',
     session_id_source String COMMENT 'given, computed, or none.',
     visitor_id String COMMENT 'Who, unique within a site; empty where nothing may be kept.',
     is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day.',
@@ -87,7 +87,7 @@ WITH
     ),
     found AS
     (
-        SELECT *, session_id AS found_id, if(session_id = none, 'none', 'given') AS found_by
+        SELECT *, if(kind = 'mail_open', none, session_id) AS found_id, if(found_id = none, 'none', 'given') AS found_by
         FROM marked
         WHERE NOT is_computed
         UNION ALL
@@ -109,11 +109,18 @@ WITH
                 WHERE is_computed
             )
         )
+    ),
+    homed AS
+    (
+        SELECT
+            *,
+            first_value((found_id, found_by)) OVER (PARTITION BY site, visitor_id, view_id ORDER BY kind != 'page_view', occurred_at, hit_id) AS home
+        FROM (SELECT *, if(kind = 'page_view', hit_id, page_view_id) AS view_id FROM found)
     )
 SELECT
     site,
-    found_id AS session_id,
-    found_by AS session_id_source,
+    if(kind = 'heartbeat' AND view_id != none, home.1, found_id) AS session_id,
+    if(kind = 'heartbeat' AND view_id != none, home.2, found_by) AS session_id_source,
     visitor_id,
     CAST(visitor_id_source IN ('daily_hash', 'none'), 'Bool') AS is_anonymous,
     hit_id,
@@ -121,7 +128,7 @@ SELECT
     event_name,
     occurred_at,
     received_at,
-    if(kind = 'page_view', hit_id, page_view_id) AS view_id,
+    view_id,
     duration_ms,
     page_host,
     page_path,
@@ -153,7 +160,7 @@ SELECT
     contact_job_title,
     contact_company,
     contact_address
-FROM found
+FROM homed
 COMMENT 'Every hit that is not a robot''s, with its session: what the other views are made of, and where to begin when none of them answers the question.';
 
 CREATE OR REPLACE VIEW {database}.bots{on_cluster}

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS {database}.settled_sessions{on_cluster}
     session_id_source LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'given; or computed from 30-minute gaps of the visitor.',
     is_anonymous Bool CODEC(ZSTD(3)) COMMENT 'True where the visitor cannot be recognised on another day.',
     started_at DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'When its first hit happened.',
-    ended_at DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'When its last hit happened.',
+    ended_at DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'When its last hit happened; not that of a tab that woke up in a later visit.',
     visible_duration_ms UInt64 CODEC(ZSTD(3)) COMMENT 'Time that its pages were visible, milliseconds: the sum over its page views of what each was visible.',
     page_views UInt64 CODEC(ZSTD(3)) COMMENT 'Page views.',
     events UInt64 CODEC(ZSTD(3)) COMMENT 'All other hits that the visitor caused: downloads, outlinks, searches, forms, custom events. No heartbeats.',
@@ -106,7 +106,7 @@ CREATE OR REPLACE VIEW {database}.sessions_of_hits{on_cluster}
     session_id_source LowCardinality(String) COMMENT 'given; or computed from 30-minute gaps of the visitor.',
     is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day.',
     started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
-    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened; not that of a tab that woke up in a later visit.',
     visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds: the sum over its page views of what each was visible.',
     page_views UInt64 COMMENT 'Page views.',
     events UInt64 COMMENT 'All other hits that the visitor caused: downloads, outlinks, searches, forms, custom events. No heartbeats.',
@@ -155,7 +155,7 @@ WITH
     (
         SELECT *, h.session_id = none AS is_computed
         FROM {database}.hits AS h
-        WHERE NOT is_bot AND visitor_id != '' AND (kind != 'mail_open' OR h.session_id != none)
+        WHERE NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
     ),
     found AS
     (
@@ -182,17 +182,30 @@ WITH
             )
         )
     ),
+    -- A tab that sleeps over half an hour tells the time of its page view in a session that is not the page view's: all of
+    -- it again, as heartbeats tell the time so far. Such time is the page view's, wherever it is told.
+    homed AS
+    (
+        SELECT *, if(kind = 'heartbeat' AND view_id != none, home_id, found_id) AS own_id
+        FROM
+        (
+            SELECT
+                *,
+                first_value(found_id) OVER (PARTITION BY site, visitor_id, view_id ORDER BY kind != 'page_view', occurred_at, hit_id) AS home_id
+            FROM (SELECT *, if(kind = 'page_view', hit_id, page_view_id) AS view_id FROM found)
+        )
+    ),
     grouped AS
     (
         SELECT
             site,
             visitor_id,
-            found_id,
-            max(is_computed) AS computed,
+            own_id,
+            argMin(is_computed, (own_id != found_id, occurred_at)) AS computed,
             max(visitor_id_source IN ('daily_hash', 'none')) AS anonymous,
             min(occurred_at) AS start,
-            max(occurred_at) AS end,
-            maxMapIf([if(kind = 'page_view', hit_id, page_view_id)], [duration_ms], duration_ms > 0) AS visible,
+            maxIf(occurred_at, own_id = found_id) AS end,
+            maxMapIf([view_id], [duration_ms], duration_ms > 0 AND (view_id = none OR own_id = home_id)) AS visible,
             groupUniqArrayIf((occurred_at, hit_id, page_host, page_path), kind = 'page_view') AS views,
             groupUniqArrayIf((kind, hit_id), kind NOT IN ('page_view', 'heartbeat')) AS others,
             argMinIf((source_kind, source_name, source_term), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
@@ -210,14 +223,14 @@ WITH
             -- A view that is there twice is one, the first.
             arraySort(views) AS ordered,
             arrayFilter((view, occurrence) -> occurrence = 1, ordered, arrayEnumerateUniq(ordered.2)) AS viewed
-        FROM found
-        GROUP BY site, visitor_id, found_id
+        FROM homed
+        GROUP BY site, visitor_id, own_id
     )
 SELECT
     site,
     toDate(start) AS day,
     visitor_id,
-    found_id AS session_id,
+    own_id AS session_id,
     if(computed, 'computed', 'given') AS session_id_source,
     anonymous AS is_anonymous,
     start AS started_at,
@@ -272,7 +285,7 @@ CREATE OR REPLACE VIEW {database}.unsettled_visitors{on_cluster}
 SQL SECURITY DEFINER
 AS SELECT DISTINCT site, visitor_id
 FROM {database}.hits
-WHERE inserted_at > (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AND NOT is_bot AND visitor_id != ''
+WHERE inserted_at > (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AND NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
 COMMENT 'Visitors with hits that settled_sessions does not tell of.';
 
 CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
@@ -284,7 +297,7 @@ CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
     session_id_source LowCardinality(String) COMMENT 'given; or computed from 30-minute gaps of the visitor.',
     is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day.',
     started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
-    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened; not that of a tab that woke up in a later visit.',
     visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds: the sum over its page views of what each was visible.',
     page_views UInt64 COMMENT 'Page views.',
     events UInt64 COMMENT 'All other hits that the visitor caused: downloads, outlinks, searches, forms, custom events. No heartbeats.',
@@ -330,7 +343,17 @@ CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
 )
 SQL SECURITY DEFINER
 AS
-WITH found AS
+WITH
+    -- What they did before their oldest hit that is kept, only settled_sessions knows.
+    unsettled AS
+    (
+        SELECT site AS site_of, visitor_id AS who, min(occurred_at) AS since
+        FROM {database}.hits
+        WHERE NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
+            AND (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
+        GROUP BY site_of, who
+    ),
+    found AS
     (
         SELECT
             site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
@@ -340,8 +363,9 @@ WITH found AS
             last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
             network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
             contact_email
-        FROM {database}.settled_sessions FINAL
-        WHERE NOT is_gone AND site != '' AND (site, visitor_id) NOT IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
+        FROM (SELECT * FROM {database}.settled_sessions FINAL WHERE NOT is_gone AND site != '') AS k
+        LEFT ANY JOIN unsettled AS u ON k.site = u.site_of AND k.visitor_id = u.who
+        WHERE u.who = '' OR k.started_at < u.since
         UNION ALL
         SELECT
             site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
@@ -423,19 +447,59 @@ WITH
     (
         SELECT DISTINCT site, visitor_id
         FROM {database}.hits
-        WHERE inserted_at > since AND inserted_at <= until AND NOT is_bot AND visitor_id != ''
+        WHERE inserted_at > since AND inserted_at <= until AND NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
     ),
-    kept AS
+    -- What is kept and what the hits tell, side by side.
+    both AS
     (
-        SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content
+        SELECT
+            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
+            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
+            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
+            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
+            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
+            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
+            contact_email,
+            false AS is_told
         FROM {database}.settled_sessions FINAL
         WHERE NOT is_gone AND site != '' AND (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
-    ),
-    told AS
-    (
-        SELECT *
+        UNION ALL
+        SELECT
+            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
+            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
+            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
+            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
+            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
+            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
+            contact_email,
+            true AS is_told
         FROM {database}.sessions_of_hits
         WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
+    ),
+    -- Hits are kept for a time, and sessions may be kept longer: one that began before the oldest hit that there is of its
+    -- visitor stays as it is, and what is left of its hits tells no other.
+    aged AS
+    (
+        SELECT *, NOT is_told AND started_at < oldest_told AS is_old
+        FROM (SELECT *, minIf(started_at, is_told) OVER (PARTITION BY site, visitor_id) AS oldest_told FROM both)
+    ),
+    judged AS
+    (
+        SELECT
+            *,
+            is_told AND (max(is_old) OVER (PARTITION BY site, visitor_id, session_id)
+                OR (session_id_source = 'computed' AND started_at <= maxIf(ended_at, is_old AND session_id_source = 'computed') OVER (PARTITION BY site, visitor_id))) AS is_rest
+        FROM aged
+    ),
+    compared AS
+    (
+        SELECT
+            *,
+            countIf(is_told AND NOT is_rest) OVER same AS times_told,
+            countIf(NOT is_told) OVER same AS times_kept,
+            uniqExact(content) OVER same AS contents
+        FROM (SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content FROM judged)
+        WINDOW same AS (PARTITION BY site, visitor_id, day, session_id)
     ),
     written AS
     (
@@ -446,20 +510,11 @@ WITH
             campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
             last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
             network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
-            contact_email, false AS is_gone
-        FROM (SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content FROM told)
-        WHERE (site, day, visitor_id, session_id, content) NOT IN (SELECT site, day, visitor_id, session_id, content FROM kept)
-        UNION ALL
-        SELECT
-            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
-            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
-            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
-            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
-            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
-            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
-            contact_email, true AS is_gone
-        FROM kept
-        WHERE (site, day, visitor_id, session_id) NOT IN (SELECT site, day, visitor_id, session_id FROM told)
+            contact_email,
+            NOT is_told AS is_gone
+        FROM compared
+        -- A session that is older than the table keeps it would be gone before it could be confirmed.
+        WHERE day > toDate(now('UTC')) - INTERVAL 25 MONTH AND if(is_told, NOT is_rest AND (times_kept = 0 OR contents > 1), times_told = 0 AND NOT is_old)
         UNION ALL
         -- One row of nothing, which is there even where nothing changed.
         SELECT * EXCEPT (is_gone, settled_at, settled_until, settled_rows) APPLY any, false AS is_gone

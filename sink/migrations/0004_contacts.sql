@@ -105,11 +105,13 @@ CREATE TABLE IF NOT EXISTS {database}.contact_merges{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree
 ORDER BY (site, contact, decided_at, merged_into)
+-- Kept for good: a decision that expired would part what cards that are newer still belong to.
 -- The same may be written again after its contrary: no row is to be taken for a repetition.
 SETTINGS replicated_deduplication_window = 0
 COMMENT 'Contacts that are one person, written by hand: INSERT INTO contact_merges (site, contact, merged_into) VALUES (...).';
 
--- Where one contact is merged into another, which is merged into a third, all end at the last. A circle ends anywhere in it.
+-- Where one contact is merged into another, which is merged into a third, all end at the last. Of a circle the oldest
+-- decision is passed over, as the newer ones contradict it: after A into B, and then B into A, both are A.
 CREATE OR REPLACE VIEW {database}.merged_contacts{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
@@ -121,24 +123,30 @@ AS
 WITH RECURSIVE
     current AS
     (
-        SELECT site, contact, argMax(merged_into, decided_at) AS next
+        SELECT site, contact, argMax(merged_into, (decided_at, merged_into)) AS next, max(decided_at) AS decided
         FROM {database}.contact_merges
         GROUP BY site, contact
-        HAVING argMax(is_merged, decided_at)
+        HAVING argMax(is_merged, (decided_at, merged_into)) AND next != contact
     ),
     chain AS
     (
-        SELECT site, contact, next, 1 AS length
+        SELECT site, contact, next, [(decided, contact)] AS passed
         FROM current
         UNION ALL
-        SELECT chain.site, chain.contact, current.next, chain.length + 1
+        SELECT chain.site, chain.contact, current.next, arrayPushBack(chain.passed, (current.decided, current.contact))
         FROM chain
         INNER JOIN current ON chain.site = current.site AND chain.next = current.contact
-        WHERE chain.length < 16
+        WHERE NOT has(chain.passed.2, chain.next) AND length(chain.passed) < 32
+    ),
+    longest AS
+    (
+        SELECT site, contact, argMax((next, passed), length(passed)) AS way, indexOf(way.2.2, way.1) AS circle_begins
+        FROM chain
+        GROUP BY site, contact
     )
-SELECT site, contact, argMax(next, length) AS person
-FROM chain
-GROUP BY site, contact
+SELECT site, contact, if(circle_begins = 0, way.1, arraySort(arraySlice(way.2, circle_begins))[1].2) AS person
+FROM longest
+WHERE contact != person
 COMMENT 'Where merges lead, one row for each contact that is merged.';
 
 CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
@@ -218,13 +226,13 @@ SELECT
     whose AS contact,
     told.1 AS field,
     told.2 AS value,
-    argMax(source, (submitted_at, hit_id)) AS source,
-    argMax(source_name, (submitted_at, hit_id)) AS source_name,
-    argMax(visitor_id, (submitted_at, hit_id)) AS visitor_id,
+    argMax(c.source, (submitted_at, c.source != 'partner', hit_id)) AS source,
+    argMax(c.source_name, (submitted_at, c.source != 'partner', hit_id)) AS source_name,
+    argMax(visitor_id, (submitted_at, c.source != 'partner', hit_id)) AS visitor_id,
     min(submitted_at) AS first_told_at,
     max(submitted_at) AS last_told_at,
     uniqExact(hit_id) AS times_told
-FROM cards
+FROM cards AS c
 ARRAY JOIN [('name', name), ('email', email), ('phone', phone), ('job_title', job_title), ('company', company), ('address', address)] AS told
 WHERE told.2 != ''
 GROUP BY site, whose, told
@@ -242,7 +250,7 @@ CREATE OR REPLACE VIEW {database}.contacts{on_cluster}
     phone_source String COMMENT 'Who told it.',
     job_title String COMMENT 'Job title that was told last.',
     job_title_source String COMMENT 'Who told it.',
-    company String COMMENT 'Company that was told last.',
+    company String COMMENT 'Company that was told last; where the person and a partner told it at once, what the person told.',
     company_source String COMMENT 'Who told it.',
     address String COMMENT 'Mailing address that was told last.',
     address_source String COMMENT 'Who told it.',
@@ -257,12 +265,12 @@ WITH grouped AS
         SELECT
             site,
             contact AS whose,
-            argMaxIf((value, source), (last_told_at, value), field = 'name') AS said_name,
-            argMaxIf((value, source), (last_told_at, value), field = 'email') AS said_email,
-            argMaxIf((value, source), (last_told_at, value), field = 'phone') AS said_phone,
-            argMaxIf((value, source), (last_told_at, value), field = 'job_title') AS said_title,
-            argMaxIf((value, source), (last_told_at, value), field = 'company') AS said_company,
-            argMaxIf((value, source), (last_told_at, value), field = 'address') AS said_address,
+            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'name') AS said_name,
+            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'email') AS said_email,
+            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'phone') AS said_phone,
+            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'job_title') AS said_title,
+            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'company') AS said_company,
+            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'address') AS said_address,
             arraySort(groupUniqArrayIf(lower(trim(value)), field = 'email')) AS all_emails,
             min(first_told_at) AS first_told,
             max(last_told_at) AS last_told
@@ -512,6 +520,8 @@ CREATE TABLE IF NOT EXISTS {database}.customer_sites{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree
 ORDER BY (customer, site)
+-- The same may be written again after it was deleted: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Sites of one customer that share visitor ids, as by a cookie of their common domain: written by hand.';
 
 CREATE OR REPLACE VIEW {database}.customer_visitors{on_cluster}
@@ -526,7 +536,10 @@ CREATE OR REPLACE VIEW {database}.customer_visitors{on_cluster}
     visible_duration_ms UInt64 COMMENT 'Time that pages were visible, milliseconds.',
     first_site String COMMENT 'Site of the first visit.',
     first_source_kind String COMMENT 'Class of the source of the first visit that has one.',
-    first_source_name String COMMENT 'Search engine, network, mailer or referring host of that visit.'
+    first_source_name String COMMENT 'Search engine, network, mailer or referring host of that visit.',
+    last_source_kind String COMMENT 'Class of the source of the last visit that has one.',
+    last_source_name String COMMENT 'Search engine, network, mailer or referring host of that visit.',
+    devices Array(String) COMMENT 'Classes of all devices that were used.'
 )
 SQL SECURITY DEFINER
 AS
@@ -542,7 +555,9 @@ WITH grouped AS
             sum(s.page_views) AS views,
             sum(s.visible_duration_ms) AS visible,
             argMin(s.site, (s.started_at, s.session_id)) AS entered,
-            argMinIf((s.source_kind, s.source_name), (s.started_at, s.session_id), s.source_kind != 'unknown') AS source
+            argMinIf((s.source_kind, s.source_name), (s.started_at, s.session_id), s.source_kind != 'unknown') AS source,
+            argMaxIf((s.last_source_kind, s.last_source_name), (s.ended_at, s.session_id), s.last_source_kind != 'unknown') AS last_source,
+            arraySort(groupUniqArrayIf(toString(s.device_kind), s.device_kind NOT IN ('', 'unknown'))) AS all_devices
         FROM {database}.sessions AS s
         INNER JOIN (SELECT DISTINCT customer, site FROM {database}.customer_sites) AS c ON s.site = c.site
         WHERE NOT s.is_anonymous
@@ -559,6 +574,9 @@ SELECT
     visible AS visible_duration_ms,
     entered AS first_site,
     if(source.1 = '', 'unknown', source.1) AS first_source_kind,
-    source.2 AS first_source_name
+    source.2 AS first_source_name,
+    if(last_source.1 = '', 'unknown', last_source.1) AS last_source_kind,
+    last_source.2 AS last_source_name,
+    all_devices AS devices
 FROM grouped
 COMMENT 'Visitors over all sites of a customer, one row each. Anonymous ones are left out: their ids differ from site to site.';

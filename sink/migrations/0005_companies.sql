@@ -76,10 +76,10 @@ FROM (SELECT *, if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000
 GROUP BY site, view_id
 UNION ALL
 SELECT
-    site, toDate(occurred_at), visitor_id, session_id, occurred_at, occurred_at, 0, 0, 0, 0, country,
+    site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, occurred_at, 0, 0, 0, 0, country,
     network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
 FROM {database}.hits
-WHERE kind = 'mail_open' AND session_id = toUUID('00000000-0000-0000-0000-000000000000') AND visitor_id != '' AND NOT is_bot
+WHERE kind = 'mail_open' AND visitor_id != '' AND NOT is_bot
 COMMENT 'Visits, and what happened outside of visits: hits that name nobody, one row for each of their page views, and mails that were opened. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.companies{on_cluster}
@@ -100,7 +100,7 @@ CREATE OR REPLACE VIEW {database}.companies{on_cluster}
     visible_duration_ms UInt64 COMMENT 'Time that pages were visible, milliseconds.',
     downloads UInt64 COMMENT 'Downloads.',
     forms UInt64 COMMENT 'Forms that were submitted.',
-    contacts Array(String) COMMENT 'E-mail addresses that its visitors submitted.',
+    contacts Array(String) COMMENT 'Contacts whom its visitors are, see contact_visitors.',
     country String COMMENT 'Country last seen in, ISO 3166-1 alpha-2.',
     partner String COMMENT 'Partner who told the company last.',
     partner_attributes Map(String, String) COMMENT 'Whatever else that partner knows.'
@@ -119,7 +119,7 @@ WITH
             partner_matched_by,
             network_organisation,
             network_domain,
-            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards), visitor_id, '') AS known_visitor,
+            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_visitors), visitor_id, '') AS known_visitor,
             min(started_at) AS start,
             max(ended_at) AS end,
             groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
@@ -136,7 +136,7 @@ WITH
     ),
     addresses AS
     (
-        SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company, groupUniqArrayIf(email, email != '') AS written
+        SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company
         FROM {database}.contact_cards
         WHERE visitor_id != '' AND source != 'partner'
         GROUP BY site, visitor_id
@@ -147,9 +147,9 @@ WITH
             site,
             visitor_id,
             argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), (linked_at, submitted_as),
-                substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain
+                position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain,
+            groupUniqArray(contact) AS people
         FROM {database}.contact_visitors
-        WHERE position(submitted_as, '@') > 0
         GROUP BY site, visitor_id
     ),
     known AS
@@ -158,7 +158,7 @@ WITH
             c.* EXCEPT (site),
             c.site AS site,
             a.last_company AS last_company,
-            a.written AS written,
+            e.people AS people,
             e.employer_domain AS employer_domain,
             lower(c.network_organisation) AS organisation,
             lower(c.network_domain) AS organisation_domain,
@@ -192,7 +192,7 @@ SELECT
     sum(visible) AS visible_duration_ms,
     sum(download_count) AS downloads,
     sum(form_count) AS forms,
-    arraySort(groupUniqArrayArray(written)) AS contacts,
+    arraySort(groupUniqArrayArray(people)) AS contacts,
     argMaxIf(seen_in, end, seen_in != '') AS country,
     argMaxIf(told.1, end, told.1 != '') AS partner,
     argMaxIf(told.2, end, told.1 != '') AS partner_attributes
@@ -216,7 +216,7 @@ WITH
             partner_matched_by,
             network_organisation,
             network_domain,
-            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards), visitor_id, '') AS known_visitor,
+            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_visitors), visitor_id, '') AS known_visitor,
             min(started_at) AS start,
             max(ended_at) AS end,
             groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
@@ -234,7 +234,7 @@ WITH
     ),
     addresses AS
     (
-        SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company, groupUniqArrayIf(email, email != '') AS written
+        SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company
         FROM {database}.contact_cards
         WHERE visitor_id != '' AND source != 'partner'
         GROUP BY site, visitor_id
@@ -245,9 +245,9 @@ WITH
             site,
             visitor_id,
             argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), (linked_at, submitted_as),
-                substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain
+                position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain,
+            groupUniqArray(contact) AS people
         FROM {database}.contact_visitors
-        WHERE position(submitted_as, '@') > 0
         GROUP BY site, visitor_id
     ),
     known AS
@@ -256,7 +256,7 @@ WITH
             c.* EXCEPT (site),
             c.site AS site,
             a.last_company AS last_company,
-            a.written AS written,
+            e.people AS people,
             e.employer_domain AS employer_domain,
             lower(c.network_organisation) AS organisation,
             lower(c.network_domain) AS organisation_domain,
@@ -289,7 +289,7 @@ SELECT
     sum(visible) AS visible_duration_ms,
     sum(download_count) AS downloads,
     sum(form_count) AS forms,
-    arraySort(groupUniqArrayArray(written)) AS contacts,
+    arraySort(groupUniqArrayArray(people)) AS contacts,
     argMaxIf(seen_in, end, seen_in != '') AS country,
     argMaxIf(told.1, end, told.1 != '') AS partner,
     argMaxIf(told.2, end, told.1 != '') AS partner_attributes

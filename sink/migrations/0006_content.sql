@@ -267,7 +267,7 @@ CREATE OR REPLACE VIEW {database}.downloads{on_cluster}
     downloads UInt64 COMMENT 'Downloads.',
     visitors UInt64 COMMENT 'Visitors who downloaded it.',
     sessions UInt64 COMMENT 'Visits in which it was downloaded.',
-    contacts Array(String) COMMENT 'E-mail addresses that these visitors submitted, at whatever time.',
+    contacts Array(String) COMMENT 'Contacts whom these visitors are, at whatever time that was told.',
     first_downloaded_at DateTime64(3, 'UTC') COMMENT 'When it was downloaded first.',
     last_downloaded_at DateTime64(3, 'UTC') COMMENT 'When it was downloaded last.'
 )
@@ -277,9 +277,8 @@ WITH
     toUUID('00000000-0000-0000-0000-000000000000') AS none,
     known AS
     (
-        SELECT site, visitor_id, argMax(contact_email, (occurred_at, hit_id)) AS email
-        FROM {database}.hits
-        WHERE NOT is_bot AND visitor_id != '' AND contact_email != ''
+        SELECT site, visitor_id, groupUniqArray(contact) AS people
+        FROM {database}.contact_visitors
         GROUP BY site, visitor_id
     )
 SELECT
@@ -289,7 +288,7 @@ SELECT
     uniqExact(h.hit_id) AS downloads,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
     uniqExactIf(h.session_id, h.session_id != none) AS sessions,
-    arraySort(groupUniqArrayIf(k.email, k.email != '')) AS contacts,
+    arraySort(groupUniqArrayArray(k.people)) AS contacts,
     min(h.occurred_at) AS first_downloaded_at,
     max(h.occurred_at) AS last_downloaded_at
 FROM {database}.session_hits AS h

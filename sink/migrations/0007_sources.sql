@@ -120,7 +120,7 @@ SELECT
     any(g.value) AS value,
     h.hit_id AS hit_id,
     argMin(h.visitor_id, h.occurred_at) AS visitor_id,
-    argMin(h.session_id, h.occurred_at) AS session_id,
+    argMin(if(h.kind = 'mail_open', toUUID('00000000-0000-0000-0000-000000000000'), h.session_id), h.occurred_at) AS session_id,
     min(h.occurred_at) AS occurred_at,
     toDate(min(h.occurred_at)) AS day
 FROM {database}.hits AS h

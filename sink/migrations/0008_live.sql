@@ -36,9 +36,10 @@ WITH grouped AS
             argMaxIf(company_name, (occurred_at, hit_id), company_name != '') AS company,
             argMaxIf(contact_email, (occurred_at, hit_id), contact_email != '') AS email
         FROM {database}.hits
-        -- What arrived lately was inserted lately, which by_insertion finds.
-        WHERE received_at > now64(3, 'UTC') - INTERVAL 5 MINUTE AND inserted_at > now64(3, 'UTC') - INTERVAL 6 MINUTE
-            AND NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
+        -- What happened lately arrived lately, and was inserted lately, which by_insertion finds. What arrives late happened
+        -- before: who is told of then is not here.
+        WHERE occurred_at > now64(3, 'UTC') - INTERVAL 5 MINUTE AND received_at > now64(3, 'UTC') - INTERVAL 5 MINUTE
+            AND inserted_at > now64(3, 'UTC') - INTERVAL 6 MINUTE AND NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
         GROUP BY site, visitor_id
     )
 SELECT

@@ -145,29 +145,19 @@ SQL SECURITY DEFINER
 AS
 WITH
     {page:String} AS wanted,
-    views AS
-    (
-        SELECT s.session_id AS session, s.hit_id AS hit, s.occurred_at AS at, concat(s.page_host, s.page_path) AS page,
-            if(startsWith(wanted, '/'), toString(s.page_path), concat(s.page_host, s.page_path)) LIKE wanted AS is_wanted
-        FROM {database}.session_hits AS s
-        WHERE s.site = {site:String} AND s.kind = 'page_view' AND s.session_id != toUUID('00000000-0000-0000-0000-000000000000')
-            AND s.occurred_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND s.occurred_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
-            AND s.received_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND s.received_at < toDateTime64({last_day:Date} + 8, 3, 'UTC')
-        LIMIT 1 BY hit
-    ),
     visits AS
     (
-        SELECT arraySort(groupArray((at, hit, page, is_wanted))) AS viewed
-        FROM views
-        GROUP BY session
-        HAVING max(is_wanted)
+        SELECT s.viewed_pages AS viewed,
+            arrayMap(page -> if(startsWith(wanted, '/'), substring(page, position(page, '/')), page) LIKE wanted, viewed) AS are_wanted
+        FROM {database}.sessions AS s
+        WHERE s.site = {site:String} AND s.day BETWEEN {first_day:Date} AND {last_day:Date} AND has(are_wanted, 1)
     ),
     neighbours AS
     (
-        SELECT arrayJoin(arrayFlatten(arrayMap((view, before, after) -> if(view.4, [('before', before), ('after', after)], []),
-            viewed,
-            arrayPushFront(arrayPopBack(viewed.3), '(entry)'),
-            arrayPushBack(arrayPopFront(viewed.3), '(exit)')))) AS neighbour
+        SELECT arrayJoin(arrayFlatten(arrayMap((is_wanted, before, after) -> if(is_wanted, [('before', toString(before)), ('after', toString(after))], []),
+            are_wanted,
+            arrayPushFront(arrayPopBack(viewed), '(entry)'),
+            arrayPushBack(arrayPopFront(viewed), '(exit)')))) AS neighbour
         FROM visits
     )
 SELECT
@@ -177,4 +167,4 @@ SELECT
     page_views / sum(page_views) OVER (PARTITION BY position) AS share
 FROM neighbours
 GROUP BY position, page
-COMMENT 'What came just before and just after a page in the same visit. Parameters: site; first_day and last_day, UTC, both included; page: a LIKE pattern, for the path where it begins with a slash, else for host and path.';
+COMMENT 'What came just before and just after a page in the same visit. Parameters: site; first_day and last_day, UTC, both included, on which visits began; page: a LIKE pattern, for the path where it begins with a slash, else for host and path.';

@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS {database}.content_groups{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(changed_at)
 ORDER BY (site, content_group)
+-- The same may be written again after its contrary: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Groups of pages, for the views interests, contact_interests and company_interests. Rules of the operator, no person''s data.';
 
 CREATE OR REPLACE VIEW {database}.content_group_pages{on_cluster}

@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS {database}.score_rules{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(changed_at)
 ORDER BY (site, rule)
+-- The same may be written again after its contrary: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Rules that give points to visitors, for lead_scores and what belongs to it. Rules of the operator, no person''s data.';
 
 CREATE TABLE IF NOT EXISTS {database}.score_thresholds{on_cluster}
@@ -39,6 +41,8 @@ CREATE TABLE IF NOT EXISTS {database}.score_thresholds{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(changed_at)
 ORDER BY (site, threshold)
+-- The same may be written again after its contrary: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Scores that somebody wants to hear of, for lead_score_crossings. Rules of the operator, no person''s data.';
 
 -- Rules that ask for a property read the properties of hits, which costs more than all else: only of sites that have

@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS {database}.audience_definitions{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(changed_at)
 ORDER BY (site, audience)
+-- The same may be written again after its contrary: no row is to be taken for a repetition.
+SETTINGS replicated_deduplication_window = 0
 COMMENT 'Audiences and their conditions. Written by `sink audiences`.';
 
 CREATE TABLE IF NOT EXISTS {database}.audience_changes{on_cluster}
@@ -32,6 +34,8 @@ CREATE TABLE IF NOT EXISTS {database}.audience_changes{on_cluster}
 )
 ENGINE = {engine}MergeTree
 ORDER BY (site, audience, member, changed_at)
+-- Who has been in for longer comes in anew with the refresh after it.
+TTL toDate(changed_at) + INTERVAL 25 MONTH
 SETTINGS non_replicated_deduplication_window = 1000, replicated_deduplication_window = 1000
 COMMENT 'Who came into an audience and who went out, and when. See audience_members for who is in.';
 

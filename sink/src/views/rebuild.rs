@@ -5,8 +5,11 @@
 //!    before are waited for.
 //! 2. The hits are read day by day, and make what they make. States are idempotent, so a hit that the view has brought as
 //!    well changes nothing.
-//! 3. The old view is given the new query, and the tables are exchanged: an insert meanwhile fills both.
-//! 4. Rows that people wrote, and not hits, are copied. What was made beside is dropped.
+//! 3. What hits can't tell is copied: what people wrote, and what is from before the oldest hit that is kept of its site.
+//! 4. The old view is given the new query, and the tables are exchanged: an insert meanwhile fills both.
+//! 5. What people wrote meanwhile is copied, too. What was made beside is dropped.
+//!
+//! A command that was killed may be given again: whichever table is in its place then holds all that hits can't tell.
 //!
 //! Settled sessions need no view of their own: what they don't tell, readers find in hits. The table beside is filled, a
 //! share of all visitors at a time; then settling stops, its mark is put back to before the filling began, and the tables
@@ -24,13 +27,23 @@ use crate::migrate::{MIGRATIONS, Migrator};
 
 /// How often is asked whether inserts have ended.
 const LOOK: Duration = Duration::from_millis(100);
-/// Hits whose sessions are told at a time, on the average: as many as a settling takes.
-const SHARE: u64 = 500_000;
+/// Hits whose sessions are told at a time, on the average. All hits are looked at for each share, so these are large, and
+/// what does not fit into memory goes to the disk.
+const SHARE: u64 = 10_000_000;
+const SPILLING: &str = "max_bytes_before_external_sort = 1000000000, max_bytes_before_external_group_by = 1000000000";
 
 /// What people write into state tables, as a condition.
 const WRITTEN_BY_HAND: [(&str, &str); 2] = [
     ("contact_cards", "source = 'import'"),
     ("contact_links", "hit_id = toUUID('00000000-0000-0000-0000-000000000000')"),
+];
+
+/// When the rows of state tables are from; those of a whole month may be in part from before the oldest hit.
+const FROM: [(&str, &str); 4] = [
+    ("contact_cards", "submitted_at"),
+    ("contact_links", "linked_at"),
+    ("page_titles", "toDateTime64(month, 3, 'UTC')"),
+    ("settled_sessions", "started_at"),
 ];
 
 #[derive(Row, Deserialize)]
@@ -125,10 +138,13 @@ impl Rebuilding {
             self.execute("filling the table", &format!("INSERT INTO {{database}}.{{next}} {of_the_day}")).await?;
             tell(&format!("{day}\n"));
         }
+        self.copy_what_people_wrote("{table}", "{next}").await?;
+        self.copy_what_is_older().await?;
         let changed = format!("ALTER TABLE {{database}}.{writer}{{on_cluster}} MODIFY QUERY {query}");
         self.execute("changing the view", &changed).await?;
         self.exchange().await?;
-        self.copy_what_people_wrote().await?;
+        tell("exchanged\n");
+        self.copy_what_people_wrote("{next}", "{table}").await?;
         self.execute("dropping the view", &format!("DROP TABLE {{database}}.{writer}_next{{on_cluster}}")).await?;
         // Those that still fill the table that is about to go.
         self.wait_for_inserts(Instant::now()).await
@@ -153,19 +169,63 @@ impl Rebuilding {
         }
     }
 
-    /// From the old table, which is now the one beside.
-    async fn copy_what_people_wrote(&self) -> Result<(), ViewsError> {
+    async fn copy_what_people_wrote(&self, from: &str, to: &str) -> Result<(), ViewsError> {
         let Some((_, condition)) = WRITTEN_BY_HAND.iter().find(|(table, _)| *table == self.state.name) else {
             return Ok(());
         };
         let during = "copying what people wrote";
-        let both = "SELECT arrayStringConcat(groupArray(name), ', ') AS names FROM (SELECT name FROM system.columns \
-                    WHERE database = '{database}' AND table IN ('{table}', '{next}') GROUP BY name HAVING count() = 2)";
-        let names = self.rows::<Columns>(during, both).await?.pop().map(|row| row.names).unwrap_or_default();
+        let names = self.common_columns(during).await?;
         let copy = format!(
-            "INSERT INTO {{database}}.{{table}} ({names}) SELECT {names} FROM {{database}}.{{next}} WHERE {condition}"
+            "INSERT INTO {{database}}.{to} ({names}) SELECT {names} FROM {{database}}.{from} WHERE {condition} \
+             AND ({names}) NOT IN (SELECT {names} FROM {{database}}.{to} WHERE {condition})"
         );
         self.execute(during, &copy).await
+    }
+
+    /// What is from before the oldest hit of its site, of which the hits are kept no more.
+    async fn copy_what_is_older(&self) -> Result<(), ViewsError> {
+        let during = "copying what is older than the hits";
+        let (names, older) = (self.common_columns(during).await?, self.is_older());
+        // Of two rows of one session the one that was settled last counts.
+        let values = names.replace("settled_at", "now64(3, 'UTC')");
+        let copy = format!(
+            "INSERT INTO {{database}}.{{next}} ({names}) SELECT {values} FROM {{database}}.{{table}} FINAL WHERE {older} \
+             SETTINGS max_partitions_per_insert_block = 0"
+        );
+        self.execute(during, &copy).await
+    }
+
+    /// The condition for what is from before the oldest hit of its site; of a site without hits, all.
+    fn is_older(&self) -> String {
+        let time = FROM.iter().find(|(table, _)| *table == self.state.name).map_or("", |(_, time)| time);
+        format!(
+            "site != '' AND (site NOT IN (SELECT DISTINCT site FROM {{database}}.hits) OR {time} < \
+             (SELECT mapFromArrays(groupArray(toString(site)), groupArray(oldest)) FROM \
+             (SELECT site, min(received_at) AS oldest FROM {{database}}.hits GROUP BY site))[toString(site)])"
+        )
+    }
+
+    /// The columns that both tables have.
+    async fn common_columns(&self, during: &'static str) -> Result<String, ViewsError> {
+        let both = "SELECT arrayStringConcat(groupArray(name), ', ') AS names FROM (SELECT name FROM system.columns \
+                    WHERE database = '{database}' AND table IN ('{table}', '{next}') GROUP BY name HAVING count() = 2)";
+        Ok(self.rows::<Columns>(during, both).await?.pop().map(|row| row.names).unwrap_or_default())
+    }
+
+    /// Takes back what the hits that are left tell of a session that is copied, where they tell it as another.
+    async fn take_back_rests(&self, names: &str) -> Result<(), ViewsError> {
+        let older = self.is_older();
+        let statement = format!(
+            "INSERT INTO {{database}}.{{next}} ({names}, is_gone, settled_at, settled_until, settled_rows) \
+             SELECT {names}, true, now64(3, 'UTC'), now64(3, 'UTC'), 0 FROM {{database}}.{{next}} AS rest FINAL \
+             INNER JOIN (SELECT site AS of_site, visitor_id AS who, session_id AS id, session_id_source AS id_source, \
+             started_at AS start, ended_at AS end FROM {{database}}.{{table}} FINAL WHERE NOT is_gone AND {older}) AS old \
+             ON rest.site = old.of_site AND rest.visitor_id = old.who \
+             WHERE NOT is_gone AND started_at > start AND (session_id = id AND day > toDate(start) \
+             OR session_id != id AND session_id_source = 'computed' AND id_source = 'computed' AND started_at <= end) \
+             SETTINGS max_partitions_per_insert_block = 0"
+        );
+        self.execute("taking back what is left of older sessions", &statement).await
     }
 
     async fn by_settling(&self, tell: impl Fn(&str)) -> Result<(), ViewsError> {
@@ -181,11 +241,13 @@ impl Rebuilding {
             let statement = format!(
                 "INSERT INTO {{database}}.{{next}} ({names}, is_gone, settled_at, settled_until, settled_rows) \
                  SELECT {names}, false, now64(3, 'UTC'), {until}, 0 FROM {{database}}.sessions_of_hits \
-                 WHERE cityHash64(site, visitor_id) % {shares} = {share} SETTINGS max_partitions_per_insert_block = 0"
+                 WHERE cityHash64(site, visitor_id) % {shares} = {share} SETTINGS max_partitions_per_insert_block = 0, {SPILLING}"
             );
             self.execute(during, &statement).await?;
             tell(&format!("{} of {shares}\n", share + 1));
         }
+        self.copy_what_is_older().await?;
+        self.take_back_rests(&names).await?;
         settle::stop(&self.clickhouse).await?;
         let mark =
             format!("INSERT INTO {{database}}.settlements (until, confirmed_at) VALUES ({until}, now64(3, 'UTC'))");

@@ -225,3 +225,30 @@ async fn paths_tell_what_came_before_and_after_a_page() {
         assert!(of("/nowhere").is_empty(), "{arrival:?}");
     }
 }
+
+/// A visit over midnight is whole on the day on which it began, and in no other; one session id that two visitors send is
+/// two visits.
+#[tokio::test]
+async fn paths_are_of_whole_visits_of_one_visitor() {
+    let Some(stack) = local::stack_or_skip("paths_are_of_whole_visits_of_one_visitor") else { return };
+    let in_session = |mut hit: EnrichedHit<'static>| {
+        hit.hit.session_id = Some(Uuid::from_u128(1));
+        hit
+    };
+    let hits = vec![
+        in_session(page_view(1, "anna", 12 * HOUR - MINUTE, "/a")),
+        in_session(page_view(2, "anna", 12 * HOUR + MINUTE, "/pumps")),
+        in_session(page_view(3, "anna", 12 * HOUR + 2 * MINUTE, "/b")),
+        in_session(page_view(4, "ben", 12 * HOUR - 2 * MINUTE, "/pumps")),
+    ];
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "whole_paths", arrival, hits.clone()).await;
+        let of = |day: &str| {
+            let asked = format!("site = 'shop', first_day = '{day}', last_day = '{day}', page = '/pumps'");
+            lines(&place, &format!("SELECT position, page FROM {{database}}.paths({asked}) ORDER BY position DESC, page"))
+        };
+        let expected = ["before\t(entry)", "before\tshop.example/a", "after\t(exit)", "after\tshop.example/b"];
+        assert_eq!(of("2026-03-10"), expected, "{arrival:?}");
+        assert!(of("2026-03-11").is_empty(), "{arrival:?}");
+    }
+}

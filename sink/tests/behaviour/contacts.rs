@@ -130,3 +130,110 @@ async fn imports_and_partners_tell_fields_too() {
     let source = "SELECT source, source_name FROM {database}.contact_history WHERE field IN ('job_title', 'company') ORDER BY source";
     assert_eq!(lines(&place.query(source)), ["import\tfair 2026", "partner\tData House"]);
 }
+
+/// Of decisions that lead in a circle the oldest is passed over: all are one person, and always the same.
+#[tokio::test]
+async fn merges_in_a_circle_end_where_the_newest_decision_says() {
+    let Some(stack) = local::stack_or_skip("merges_in_a_circle_end_where_the_newest_decision_says") else { return };
+    let place = Place::migrated(stack, "circles").await;
+    place.insert(&[
+        form(1, "one", 0, ["A", "a@x.example", ""]),
+        form(2, "two", HOUR, ["B", "b@x.example", ""]),
+        form(3, "three", 2 * HOUR, ["C", "c@x.example", ""]),
+        form(4, "four", 3 * HOUR, ["D", "d@x.example", ""]),
+    ])
+    .await;
+    let merge = |contact: &str, into: &str, day: u8| {
+        place.query(&format!(
+            "INSERT INTO {{database}}.contact_merges (site, contact, merged_into, decided_at) \
+             VALUES ('shop', '{contact}@x.example', '{into}@x.example', '2026-03-{day} 00:00:00')"
+        ));
+    };
+    let contacts = || {
+        place.query(
+            "SELECT arrayStringConcat(arrayMap(email -> substring(email, 1, 1), arrayConcat([contact], emails))) \
+             FROM {database}.contacts ORDER BY contact",
+        )
+    };
+    merge("a", "b", 11);
+    assert_eq!(lines(&contacts()), ["bab", "cc", "dd"]);
+    merge("b", "a", 12);
+    assert_eq!(lines(&contacts()), ["aab", "cc", "dd"]);
+    // Whoever leads into the circle is of it.
+    merge("d", "b", 12);
+    assert_eq!(lines(&contacts()), ["aabd", "cc"]);
+    // Three: A into B is now the newest, C into A the oldest.
+    merge("c", "a", 10);
+    merge("b", "c", 13);
+    merge("a", "b", 14);
+    assert_eq!(contacts(), "cabcd");
+    let visitors = "SELECT DISTINCT contact FROM {database}.contact_visitors";
+    assert_eq!(place.query(visitors), "c@x.example");
+    // A contact that is merged into itself is itself.
+    merge("c", "c", 15);
+    assert_eq!(contacts(), "cabcd");
+}
+
+/// Where the form and the partner tell a company with one and the same hit, the person knows better.
+#[tokio::test]
+async fn a_person_is_believed_before_a_partner() {
+    let Some(stack) = local::stack_or_skip("a_person_is_believed_before_a_partner") else { return };
+    let told = |number: u128, at: i64, by_person: &'static str, by_partner: &'static str| {
+        let mut hit = form(number, "one", at, ["A", "a@x.example", ""]);
+        hit.hit.contact.as_mut().unwrap().company = by_person.into();
+        hit.partner = Some(schemas::PartnerMatch {
+            partner: "Data House".into(),
+            company_name: by_partner.into(),
+            ..schemas::PartnerMatch::default()
+        });
+        hit
+    };
+    for (test, by_person, by_partner) in
+        [("person_a", "Aa Ltd", "Zz Ltd"), ("person_z", "Zz Ltd", "Aa Ltd"), ("person_same", "Xx Ltd", "Xx Ltd")]
+    {
+        let place = Place::migrated(stack, test).await;
+        place.insert(&[told(1, 0, by_person, by_partner)]).await;
+        let company = "SELECT company, company_source FROM {database}.contacts";
+        assert_eq!(place.query(company), format!("{by_person}\tform"));
+    }
+}
+
+/// Links by hand, links undone and merges reach what is said of companies and of files.
+#[tokio::test]
+async fn companies_and_files_know_the_contacts_that_are_linked_now() {
+    let name = "companies_and_files_know_the_contacts_that_are_linked_now";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "linked").await;
+    let mut file = crate::support::hit(schemas::Kind::Download, 3, "ben", MINUTE, "/");
+    file.hit.target_url = "https://shop.example/a.pdf".into();
+    place.insert(&[page_view(1, "ben", 0, "/"), form(2, "cleo", 0, ["C", "cleo@mill.example", ""]), file]).await;
+    let told = || {
+        let companies = "SELECT company, evidence, contacts FROM {database}.companies ORDER BY company";
+        let between = "SELECT company, evidence, contacts FROM {database}.companies_between(site = 'shop', \
+                       first_day = '2026-03-10', last_day = '2026-03-10') ORDER BY company";
+        let found = place.query(companies);
+        assert_eq!(place.query(between), found);
+        let of_visitors = "SELECT DISTINCT company FROM {database}.visitor_companies ORDER BY company";
+        assert_eq!(place.query(of_visitors), place.query("SELECT company FROM {database}.companies ORDER BY company"));
+        found
+    };
+    let link = |contact: &str, visitor: &str, is_linked: bool, hour: u8| {
+        place.query(&format!(
+            "INSERT INTO {{database}}.contact_links (site, contact, visitor_id, is_linked, linked_at) \
+             VALUES ('shop', '{contact}', '{visitor}', {is_linked}, '2026-03-11 {hour}:00:00')"
+        ));
+    };
+    let mill = "mill.example\t['contact_email']\t['cleo@mill.example']";
+    assert_eq!(told(), mill);
+    link("ben@steel.example", "ben", true, 10);
+    assert_eq!(lines(&told()), [mill, "steel.example\t['contact_email']\t['ben@steel.example']"]);
+    place.query("INSERT INTO {database}.contact_merges (site, contact, merged_into) VALUES ('shop', 'ben@steel.example', 'b@steel.example')");
+    let steel = "steel.example\t['contact_email']\t['b@steel.example']";
+    assert_eq!(lines(&told()), [mill, steel]);
+    let files = || place.query("SELECT file_name, contacts FROM {database}.downloads");
+    assert_eq!(files(), "a.pdf\t['b@steel.example']");
+    link("cleo@mill.example", "cleo", false, 11);
+    assert_eq!(told(), steel);
+    link("ben@steel.example", "ben", false, 11);
+    assert_eq!((told(), files()), (String::new(), "a.pdf\t[]".to_owned()));
+}

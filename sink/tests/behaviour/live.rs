@@ -18,10 +18,37 @@ async fn companies_are_seen_on_the_page_that_they_are_on() {
     ];
     hits.iter_mut().for_each(|hit| hit.network.organisation = "Steel Works".into());
     place.insert(&hits).await;
-    let began = std::time::Instant::now();
     let found = place
         .query("SELECT company, current_page, visitors, contacts FROM {database}.live_companies WHERE site = 'shop'");
     assert_eq!(found, "Steel Works\tshop.example/prices\t2\t['anna@steel.example']");
-    // A hit is seen at once: nothing has to be refreshed before.
-    assert!(began.elapsed() < crate::support::PATIENCE);
+}
+
+/// What is told late, replayed or imported happened before: nobody is here for that. What is there twice is one.
+#[tokio::test]
+async fn who_is_told_of_late_is_not_here() {
+    let Some(stack) = local::stack_or_skip("who_is_told_of_late_is_not_here") else { return };
+    let place = Place::migrated(stack, "live_late").await;
+    let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
+    let ago = |milliseconds: i64| now - NOON - milliseconds;
+    let mut late = page_view(1, "late", ago(60 * MINUTE), "/");
+    late.hit.received_at = now;
+    let here = page_view(2, "here", ago(MINUTE), "/");
+    place.insert(&[late, here.clone(), here.clone(), page_view(3, "replayed", ago(60 * MINUTE), "/")]).await;
+    place.insert(&[here]).await;
+    let found = place.query("SELECT visitor_id, page_views FROM {database}.live_visitors");
+    assert_eq!(found, "here\t1");
+}
+
+/// A hit is in the view within two seconds of its insertion.
+#[tokio::test]
+async fn a_hit_is_seen_within_two_seconds() {
+    let Some(stack) = local::stack_or_skip("a_hit_is_seen_within_two_seconds") else { return };
+    let place = Place::migrated(stack, "live_soon").await;
+    let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
+    place.insert(&[page_view(1, "here", now - NOON, "/")]).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    while place.query("SELECT visitor_id FROM {database}.live_visitors WHERE site = 'shop'") != "here" {
+        assert!(std::time::Instant::now() < deadline, "not seen in time");
+    }
+    assert!(std::time::Instant::now() < deadline, "seen too late");
 }

@@ -6,6 +6,7 @@
 mod companies;
 mod contacts;
 mod content;
+mod keeping;
 mod live;
 mod rebuilding;
 mod sessions;

@@ -105,3 +105,26 @@ async fn what_is_not_made_from_hits_is_not_made_anew() {
     }
     assert_eq!(place.query("SELECT count() FROM {database}.hits"), "1");
 }
+
+/// Killed at the moment of the exchange and given again, it has lost nothing that people wrote.
+#[tokio::test]
+async fn what_people_wrote_outlives_a_command_that_is_killed() {
+    let name = "what_people_wrote_outlives_a_command_that_is_killed";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "killed").await;
+    place.insert(&hits(1)).await;
+    place.query("INSERT INTO {database}.contact_cards (site, contact, email, name) VALUES ('shop', 'i@x.example', 'i@x.example', 'Ines')");
+    place.query("INSERT INTO {database}.contact_links (site, contact, visitor_id) VALUES ('shop', 'i@x.example', 'ines')");
+    for table in ["contact_cards", "contact_links"] {
+        let killed = |text: &str| assert_ne!(text, "exchanged\n", "killed");
+        let clickhouse = place.clickhouse();
+        let task = tokio::spawn(async move { rebuild(clickhouse, None, table, killed).await });
+        assert!(task.await.unwrap_err().is_panic(), "{table}");
+        rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
+    }
+    assert_eq!(place.query("SELECT name FROM {database}.contact_cards WHERE source = 'import'"), "Ines");
+    assert_eq!(
+        place.query("SELECT contact FROM {database}.contact_visitors WHERE visitor_id = 'ines'"),
+        "i@x.example"
+    );
+}

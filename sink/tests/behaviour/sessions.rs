@@ -133,3 +133,65 @@ async fn a_customer_knows_visitors_over_all_of_their_sites() {
     })
     .await;
 }
+
+/// A mail that is opened is no visit, also where its pixel carries a session: neither one of its own, nor part of another.
+#[tokio::test]
+async fn a_mail_that_is_opened_makes_no_visit() {
+    let Some(stack) = local::stack_or_skip("a_mail_that_is_opened_makes_no_visit") else { return };
+    let mut of_company = in_session(hit(Kind::MailOpen, 5, "cleo", HOUR, ""), 0xc1);
+    of_company.network.organisation = "Steel Works".into();
+    let hits = vec![
+        in_session(hit(Kind::MailOpen, 1, "anna", 0, ""), 0xa1),
+        in_session(page_view(2, "anna", MINUTE, "/"), 0xa1),
+        in_session(hit(Kind::MailOpen, 3, "anna", 2 * MINUTE, ""), 0xa1),
+        hit(Kind::MailOpen, 4, "ben", 0, ""),
+        of_company,
+    ];
+    in_every_state(stack, "mails", hits, |place, state| {
+        let found = place.query("SELECT visitor_id, started_at, ended_at, page_views, events FROM {database}.sessions");
+        assert_eq!(found, "anna\t2026-03-10 12:01:00.000\t2026-03-10 12:01:00.000\t1\t0", "{state}");
+        let none = "SELECT DISTINCT kind, session_id_source FROM {database}.session_hits ORDER BY kind";
+        assert_eq!(lines(&place.query(none)), ["mail_open\tnone", "page_view\tgiven"], "{state}");
+        let visitors = place.query("SELECT visitor_id, sessions, mail_opens FROM {database}.visitors ORDER BY 1");
+        assert_eq!(lines(&visitors), ["anna\t1\t2", "ben\t0\t1", "cleo\t0\t1"], "{state}");
+        let company = place.query("SELECT company, visitors, sessions FROM {database}.companies");
+        assert_eq!(company, "steel works\t1\t0", "{state}");
+    })
+    .await;
+}
+
+/// A tab that slept tells all of its page's time again, 90 s of which 60 are told already: all of it is the page's, in the
+/// visit in which it was viewed. The visit that begins when it wakes is what happens in it, and none where nothing does.
+#[tokio::test]
+async fn the_time_of_a_tab_that_slept_counts_once() {
+    let Some(stack) = local::stack_or_skip("the_time_of_a_tab_that_slept_counts_once") else { return };
+    let hits = vec![
+        page_view(1, "ben", 0, "/"),
+        visible(2, "ben", MINUTE, 1, 60_000),
+        visible(3, "ben", 2 * HOUR, 1, 90_000),
+        page_view(4, "ben", 2 * HOUR + MINUTE, "/b"),
+        in_session(page_view(11, "anna", 0, "/"), 0xa1),
+        in_session(visible(12, "anna", MINUTE, 11, 60_000), 0xa1),
+        in_session(visible(13, "anna", 2 * HOUR, 11, 90_000), 0xa2),
+        // Time of a page view that never came stays in the first visit that tells it.
+        visible(21, "cleo", 0, 20, 10_000),
+        visible(22, "cleo", HOUR, 20, 30_000),
+    ];
+    in_every_state(stack, "slept", hits, |place, state| {
+        let columns = "visitor_id, started_at, ended_at, visible_duration_ms, viewed_pages, viewed_for_ms";
+        let found =
+            place.query(&format!("SELECT {columns} FROM {{database}}.sessions ORDER BY visitor_id, started_at"));
+        let expected = [
+            "anna\t2026-03-10 12:00:00.000\t2026-03-10 12:01:00.000\t90000\t['shop.example/']\t[90000]",
+            "ben\t2026-03-10 12:00:00.000\t2026-03-10 12:01:00.000\t90000\t['shop.example/']\t[90000]",
+            "ben\t2026-03-10 14:01:00.000\t2026-03-10 14:01:00.000\t0\t['shop.example/b']\t[0]",
+            "cleo\t2026-03-10 12:00:00.000\t2026-03-10 12:00:00.000\t30000\t[]\t[]",
+        ];
+        assert_eq!(lines(&found), expected, "{state}");
+        let total = "SELECT sum(total_visible_ms) FROM {database}.pages WHERE page_path = '/'";
+        assert_eq!(place.query(total), "180000", "{state}");
+        let hits = "SELECT uniqExact(site, visitor_id, session_id) FROM {database}.session_hits";
+        assert_eq!(place.query(hits), "4", "{state}");
+    })
+    .await;
+}
