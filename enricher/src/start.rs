@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use schemas::topics::{HITS_DEAD, HITS_ENRICHED, HITS_RAW, PARTNERS};
 use schemas::{DeadLetter, EnrichedHit, RawHit, Reader, WireError, Writer};
+use service::compacted::BROKER;
 use service::endpoint::{Endpoint, ListenError};
 use service::health::Health;
 use service::kafka::TopicError;
@@ -24,7 +25,6 @@ use crate::metrics::{Metrics, result_name};
 use crate::options::{RunOptions, Without};
 use crate::partners::follower::{self, Follower};
 use crate::partners::index::PartnerIndex;
-use crate::partners::topic::BROKER;
 use crate::pipeline::batch::Limits;
 use crate::pipeline::duplicates::Remember;
 use crate::pipeline::group::WORKERS;
