@@ -5,9 +5,11 @@
 //!
 //! * [`keys`]: the keys, from a file; and what is hashed.
 //! * [`directives`]: all directives in memory, and what they mean for one hit.
+//! * [`anonymous`]: what is left of the hit of somebody who objects.
 //! * [`follower`]: keeps them as the topic is. A stage is ready only once it was read to its end: a hit that came before would
 //!   go where the person does not want it.
 
+pub mod anonymous;
 pub mod directives;
 pub mod follower;
 pub mod keys;
