@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn every_outcome_has_a_name_of_its_own() {
         let names: std::collections::HashSet<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        assert_eq!(names.len(), 3 + DeadReason::ALL.len());
+        assert_eq!(names.len(), 4 + DeadReason::ALL.len());
         for reason in DeadReason::ALL {
             assert_eq!(Outcome::Dead(*reason).as_str(), format!("dead_{}", reason.as_str()));
         }
