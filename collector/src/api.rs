@@ -1,10 +1,9 @@
 //! Hits as JSON: one object, an array, or one object a line (NDJSON).
 
 use hyper::StatusCode;
-use schemas::{DeadLetter, Protocol, Stage};
+use schemas::Protocol;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
 use crate::assemble::{self, Context};
 use crate::client::Client;
@@ -14,11 +13,13 @@ use crate::outcome::{Outcome, Received};
 use crate::policy::{self, Decision};
 use crate::publisher::{Durable, Messages, PublishError};
 use crate::routes::{Collector, OTHER_REGION, UNKNOWN_SITE};
+use crate::unreadable::{self, Told, Unreadable};
 
 /// A hit larger than this as JSON is none.
 const LARGEST_HIT: usize = 65_536;
-/// Of a body that can't be read, so much is kept.
-const LARGEST_DEAD_BODY: usize = 65_536;
+
+/// What is said of a script that may not send for a site.
+const OTHER_ORIGIN: &str = "the origin is not one of the site's";
 
 /// What is answered.
 #[derive(Debug, Default, Serialize)]
@@ -64,16 +65,11 @@ pub struct Prepared {
 /// Reads the hits of a body.
 #[must_use]
 pub fn prepare(collector: &Collector, client: &Client<'_>, body: &[u8]) -> Prepared {
-    let mut prepared = Prepared::default();
-    let items = match std::str::from_utf8(body).map_err(|error| error.to_string()).and_then(items) {
+    let items = match std::str::from_utf8(body).map_err(Problem::NotUtf8).and_then(items) {
         Ok(items) => items,
-        Err(reason) => {
-            let received = Received::count(&collector.metrics);
-            let kept = &body[..body.len().min(LARGEST_DEAD_BODY)];
-            prepared.dead_letter(collector, received, Unreadable { index: 0, site: "", original: kept, reason });
-            return prepared;
-        }
+        Err(problem) => return nothing_read(collector, client, body, &problem),
     };
+    let mut prepared = Prepared::default();
     let newcomer = Newcomer::default();
     for (index, item) in items.into_iter().enumerate() {
         let received = Received::count(&collector.metrics);
@@ -87,29 +83,62 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, body: &[u8]) -> Prepa
     prepared
 }
 
+/// A body of which nothing can be read counts as one hit.
+#[must_use]
+pub fn nothing_read(collector: &Collector, client: &Client<'_>, body: &[u8], problem: &Problem) -> Prepared {
+    let mut prepared = Prepared::default();
+    let received = Received::count(&collector.metrics);
+    prepared.unreadable(collector, client, received, 0, body, problem);
+    prepared
+}
+
+/// Why something that was meant as a hit can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The body can't be decompressed.
+    #[error("the body is not {0}")]
+    Undecodable(String),
+    /// Text that is none.
+    #[error("{0}")]
+    NotUtf8(std::str::Utf8Error),
+    /// Nothing at all.
+    #[error("the body is empty")]
+    Empty,
+    /// It is not JSON, or a value in it is of another type than it should be.
+    #[error("{0}")]
+    Json(serde_json::Error),
+    /// It is too large.
+    #[error("the hit is larger than {LARGEST_HIT} bytes")]
+    TooLarge,
+}
+
+impl Problem {
+    /// What is wrong, without anything of what was sent: serde's messages quote values.
+    fn detail(&self) -> String {
+        let Self::Json(error) = self else { return self.to_string() };
+        let what = match error.classify() {
+            serde_json::error::Category::Data => "a value is not of its type",
+            _ => "it is not JSON",
+        };
+        format!("{what}, at line {} column {}", error.line(), error.column())
+    }
+}
+
 /// The hits of a body, each as JSON.
-fn items(text: &str) -> Result<Vec<&str>, String> {
+fn items(text: &str) -> Result<Vec<&str>, Problem> {
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
-        return Err("the body is empty".to_owned());
+        return Err(Problem::Empty);
     }
     if text.starts_with('[') {
-        let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let items: Vec<&RawValue> = serde_json::from_str(text).map_err(Problem::Json)?;
         return Ok(items.into_iter().map(RawValue::get).collect());
     }
     match serde_json::from_str::<&RawValue>(text) {
         Ok(item) => Ok(vec![item.get()]),
         Err(_) if text.contains('\n') => Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(Problem::Json(error)),
     }
-}
-
-/// Something that was meant as a hit.
-struct Unreadable<'a> {
-    index: usize,
-    site: &'a str,
-    original: &'a [u8],
-    reason: String,
 }
 
 impl Prepared {
@@ -118,11 +147,30 @@ impl Prepared {
         self.answer.rejected.push(Rejected { index, reason, outcome });
     }
 
-    fn dead_letter(&mut self, collector: &Collector, received: Received, unreadable: Unreadable<'_>) {
-        let Unreadable { index, site, original, reason } = unreadable;
-        collector.publisher.add_dead_letter(&mut self.messages, &dead_letter(site, original, &reason));
-        self.open.push((received, Outcome::DeadLettered));
-        self.answer.rejected.push(Rejected { index, reason, outcome: Outcome::DeadLettered });
+    fn unreadable(
+        &mut self,
+        collector: &Collector,
+        client: &Client<'_>,
+        received: Received,
+        index: usize,
+        original: &[u8],
+        problem: &Problem,
+    ) {
+        let (told, detail) = (Told::by_json(original), problem.detail());
+        let unreadable = Unreadable { original, detail: &detail, told: &told };
+        match unreadable::bury(collector, client, true, &mut self.messages, unreadable) {
+            Outcome::DeadLettered => {
+                self.open.push((received, Outcome::DeadLettered));
+                let reason = problem.to_string();
+                self.answer.rejected.push(Rejected { index, reason, outcome: Outcome::DeadLettered });
+            }
+            Outcome::DroppedUnknownSite => {
+                self.reject(received, Outcome::DroppedUnknownSite, index, UNKNOWN_SITE.to_owned());
+            }
+            Outcome::DroppedRegion => self.reject(received, Outcome::DroppedRegion, index, OTHER_REGION.to_owned()),
+            Outcome::DroppedOrigin => self.reject(received, Outcome::DroppedOrigin, index, OTHER_ORIGIN.to_owned()),
+            outcome => self.reject(received, outcome, index, problem.to_string()),
+        }
     }
 
     fn hit(
@@ -135,15 +183,12 @@ impl Prepared {
         item: &str,
     ) {
         if item.len() > LARGEST_HIT {
-            let reason = format!("the hit is larger than {LARGEST_HIT} bytes");
-            let original = &item.as_bytes()[..LARGEST_HIT];
-            return self.dead_letter(collector, received, Unreadable { index, site: "", original, reason });
+            return self.unreadable(collector, client, received, index, item.as_bytes(), &Problem::TooLarge);
         }
         let (fields, unknown) = match Fields::from_json(item) {
             Ok(read) => read,
             Err(error) => {
-                let unreadable = Unreadable { index, site: "", original: item.as_bytes(), reason: error.to_string() };
-                return self.dead_letter(collector, received, unreadable);
+                return self.unreadable(collector, client, received, index, item.as_bytes(), &Problem::Json(error));
             }
         };
         collector.metrics.unknown_parameters.inc_by(unknown as u64);
@@ -160,8 +205,7 @@ impl Prepared {
             Err(outcome) => return self.reject(received, outcome, index, UNKNOWN_SITE.to_owned()),
         };
         if client.origin().is_some_and(|origin| !site.allows_origin(&origin)) {
-            let reason = "the origin is not one of the site's".to_owned();
-            return self.reject(received, Outcome::DroppedOrigin, index, reason);
+            return self.reject(received, Outcome::DroppedOrigin, index, OTHER_ORIGIN.to_owned());
         }
         let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement);
         let Some(signal) = policy::decide(site, client, measurement).signal() else {
@@ -221,21 +265,6 @@ impl Answer {
             },
             _ => StatusCode::OK,
         }
-    }
-}
-
-/// A dead letter of the collector.
-#[must_use]
-pub fn dead_letter<'a>(site: &'a str, original: &'a [u8], detail: &'a str) -> DeadLetter<'a> {
-    DeadLetter {
-        dead_letter_id: Uuid::now_v7(),
-        stage: Stage::Collector,
-        reason: "unreadable".into(),
-        detail: detail.into(),
-        dead_at: assemble::now_milliseconds(),
-        site: site.into(),
-        original: original.into(),
-        ..DeadLetter::default()
     }
 }
 

@@ -63,15 +63,14 @@ pub fn assemble<'a>(fields: Fields<'a>, client: &Client<'a>, context: Context<'a
     let protocol = if fields.tag.0.is_empty() { context.protocol } else { Protocol::Tag };
     // The tag keeps its own ids and sends none where it may keep none: it would come as a newcomer with every hit.
     let keeps_nothing = protocol == Protocol::Tag && claimed.visitor.is_none();
+    let (kind, event_name) = kind(fields.event.0);
     let identity = if anonymous || context.site.cookieless || keeps_nothing {
         identity::of_the_day(context.keys, context.site_key, client, context.received_at)
     } else {
-        identity::recognised(claimed, client, context.newcomer)
+        identity::recognised(claimed, kind, client, context.newcomer)
     };
-    let (kind, event_name) = kind(fields.event.0);
     let (screen_width, screen_height) = checked.screen(&fields.screen);
-    let own_id = checked.uuid("hit", &fields.hit).filter(|id| id.get_version_num() == 7);
-    let hit_id = own_id.unwrap_or_else(Uuid::now_v7);
+    let hit_id = checked.hit(&fields.hit).unwrap_or_else(Uuid::now_v7);
     let page_view_id = checked.uuid("page_view", &fields.page_view);
     let hit = RawHit {
         hit_id,
@@ -175,6 +174,11 @@ impl Checked {
 
     fn uuid(&mut self, name: &'static str, text: &Scalar<'_>) -> Option<Uuid> {
         self.read(name, text, |text| Uuid::try_parse(text).ok().filter(|id| !id.is_nil()))
+    }
+
+    /// The time in a UUIDv7 is what bounds how long its duplicates have to be remembered; others name no hit.
+    fn hit(&mut self, text: &Scalar<'_>) -> Option<Uuid> {
+        self.read("hit", text, |text| Uuid::try_parse(text).ok().filter(|id| id.get_version_num() == 7))
     }
 
     /// A number of milliseconds, not negative; a fraction is cut off.
@@ -303,6 +307,11 @@ mod tests {
             assert_eq!(invalid, ["visitor", "session", "screen", "hit", "time", "duration"]);
             assert_eq!(hit.hit_id.get_version_num(), 7);
             assert_eq!((hit.client_time, hit.duration_ms, hit.screen_width), (None, None, None));
+        });
+        let query = "hit=8c8b43b1-5d1e-4f5e-9d0a-0e7f4a3c2b10";
+        assembled(query, &Site::default(), Signal::None, |Assembled { hit, invalid, .. }| {
+            assert_eq!(invalid, ["hit"], "a random UUID names no hit");
+            assert_eq!(hit.hit_id.get_version_num(), 7);
         });
     }
 

@@ -212,8 +212,13 @@ fn decoded(text: &str) -> Result<Text<'_>, QueryError> {
     Ok(Cow::Owned(bytes.into_owned()))
 }
 
+/// The same of a text that may be broken.
+pub(crate) fn decoded_lossy(text: &str) -> String {
+    percent_decode(text.replace('+', " ").as_bytes()).decode_utf8_lossy().into_owned()
+}
+
 /// A permission in a query string; anything but a plain yes is none.
-fn truth(value: &str) -> Option<bool> {
+pub(crate) fn truth(value: &str) -> Option<bool> {
     match value {
         "1" | "true" => Some(true),
         "0" | "false" => Some(false),

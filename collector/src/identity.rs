@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use schemas::{Text, VisitorIdSource};
+use schemas::{Kind, Text, VisitorIdSource};
 use service::sites::Site;
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ pub struct Identity<'a> {
     pub source: VisitorIdSource,
     /// The session, where there is one.
     pub session: Option<Uuid>,
+    /// True where the visitor was met just now: only then is the visitor's cookie set.
+    pub is_new: bool,
 }
 
 /// What a client says of itself, as far as it is usable.
@@ -63,35 +65,40 @@ pub fn is_visitor_id(text: &str) -> bool {
 #[must_use]
 pub fn of_the_day(keys: &DailyKeys, site: &str, client: &Client<'_>, received_at: i64) -> Identity<'static> {
     let visitor = keys.visitor(site, received_at, &client.ip.to_string(), &client.user_agent());
-    Identity { visitor: visitor.into(), source: VisitorIdSource::DailyHash, session: None }
+    Identity { visitor: visitor.into(), source: VisitorIdSource::DailyHash, session: None, is_new: false }
 }
 
-/// A visitor by its own id or the collector's cookie; the newcomer where there is neither.
+/// A visitor by its own id or the collector's cookie; the newcomer where there is neither. A session begins here only for
+/// a visitor whose cookies the collector keeps: one that its client tells without a session would be given another with
+/// each hit, and has its sessions computed from gaps. A mail that is opened is no visit: it is in no session of a cookie.
 #[must_use]
-pub fn recognised<'a>(claimed: Claimed<'a>, client: &Client<'a>, newcomer: &Newcomer) -> Identity<'a> {
+pub fn recognised<'a>(claimed: Claimed<'a>, kind: Kind, client: &Client<'a>, newcomer: &Newcomer) -> Identity<'a> {
+    let is_visit = kind != Kind::MailOpen;
     let session_cookie = || client.cookie(cookies::SESSION).and_then(|text| Uuid::try_parse(text).ok());
-    let session = Some(claimed.session.or_else(session_cookie).unwrap_or_else(|| newcomer.session()));
+    let session = claimed.session.or_else(|| session_cookie().filter(|_| is_visit));
     if let Some(visitor) = claimed.visitor {
-        return Identity { visitor, source: VisitorIdSource::Client, session };
+        return Identity { visitor, source: VisitorIdSource::Client, session, is_new: false };
     }
-    let visitor = match client.cookie(cookies::VISITOR).filter(|text| is_visitor_id(text)) {
-        Some(known) => known.into(),
-        None => newcomer.visitor().to_string().into(),
+    let session = session.or_else(|| is_visit.then(|| newcomer.session()));
+    let (visitor, is_new) = match client.cookie(cookies::VISITOR).filter(|text| is_visitor_id(text)) {
+        Some(known) => (known.into(), false),
+        None => (newcomer.visitor().to_string().into(), true),
     };
-    Identity { visitor, source: VisitorIdSource::Cookie, session }
+    Identity { visitor, source: VisitorIdSource::Cookie, session, is_new }
 }
 
 impl Identity<'_> {
     /// The cookies by which the visitor and the session are known next time: none where nothing may be kept, none for
-    /// a client that keeps its own.
+    /// a client that keeps its own. The session's is renewed with each hit; the visitor's is not, so that its 13 months
+    /// are not prolonged by visits.
     pub fn cookies(&self, site: &Site, client: &Client<'_>) -> impl Iterator<Item = hyper::header::HeaderValue> {
         let scope = cookies::Scope { domain: site.cookie_domain.as_deref(), secure: client.secure };
         let kept = self.source == VisitorIdSource::Cookie;
         let visitor = || cookies::set(cookies::VISITOR, &self.visitor, cookies::THIRTEEN_MONTHS_SECONDS, scope);
         let session =
             |id: Uuid| cookies::set(cookies::SESSION, &id.to_string(), u64::from(site.session_minutes) * 60, scope);
-        let both = if kept { [visitor(), self.session.and_then(session)] } else { [None, None] };
-        both.into_iter().flatten()
+        let set_visitor = (kept && self.is_new).then(visitor).flatten();
+        set_visitor.into_iter().chain(self.session.filter(|_| kept).and_then(session))
     }
 }
 
@@ -118,35 +125,49 @@ mod tests {
     }
 
     #[test]
-    fn the_cookies_name_visitor_and_session_and_are_renewed() {
+    fn the_cookies_name_visitor_and_session_and_only_the_sessions_is_renewed() {
         let session = Uuid::now_v7();
         let headers = with_cookies(&format!("hitmeter_visitor=v-1; hitmeter_session={session}"));
         let client = client(&headers);
-        let identity = recognised(Claimed::default(), &client, &Newcomer::default());
+        let identity = recognised(Claimed::default(), Kind::PageView, &client, &Newcomer::default());
         assert_eq!(
             (identity.visitor.as_ref(), identity.source, identity.session),
             ("v-1", VisitorIdSource::Cookie, Some(session))
         );
         let set: Vec<_> = identity.cookies(&Site { session_minutes: 10, ..Site::default() }, &client).collect();
-        assert_eq!(set[0], "hitmeter_visitor=v-1; Path=/; Max-Age=34128000; SameSite=Lax");
-        assert_eq!(set[1], format!("hitmeter_session={session}; Path=/; Max-Age=600; SameSite=Lax"));
+        assert_eq!(set, [format!("hitmeter_session={session}; Path=/; Max-Age=600; SameSite=Lax").as_str()]);
     }
 
     #[test]
-    fn the_clients_own_id_wins_and_sets_no_cookie() {
+    fn the_clients_own_id_wins_and_gets_no_cookie_and_no_session_but_one_that_is_told() {
+        let told = || Claimed { visitor: Some("mine".into()), session: None };
         let headers = with_cookies("hitmeter_visitor=v-1");
-        let client = client(&headers);
-        let identity =
-            recognised(Claimed { visitor: Some("mine".into()), session: None }, &client, &Newcomer::default());
+        let known = client(&headers);
+        let identity = recognised(told(), Kind::PageView, &known, &Newcomer::default());
         assert_eq!((identity.visitor.as_ref(), identity.source), ("mine", VisitorIdSource::Client));
-        assert_eq!(identity.cookies(&Site::default(), &client).count(), 0);
+        assert_eq!((identity.session, identity.cookies(&Site::default(), &known).count()), (None, 0));
+        let (own, kept) = (Uuid::now_v7(), Uuid::now_v7());
+        let headers = with_cookies(&format!("hitmeter_session={kept}"));
+        let session = |claimed| recognised(claimed, Kind::PageView, &client(&headers), &Newcomer::default()).session;
+        assert_eq!(session(told()), Some(kept));
+        assert_eq!(session(Claimed { session: Some(own), ..told() }), Some(own));
+    }
+
+    #[test]
+    fn a_mail_that_is_opened_is_no_visit() {
+        let headers = with_cookies(&format!("hitmeter_visitor=v-1; hitmeter_session={}", Uuid::now_v7()));
+        for (headers, cookies) in [(headers, 0), (HeaderMap::new(), 1)] {
+            let client = client(&headers);
+            let identity = recognised(Claimed::default(), Kind::MailOpen, &client, &Newcomer::default());
+            assert_eq!((identity.session, identity.cookies(&Site::default(), &client).count()), (None, cookies));
+        }
     }
 
     #[test]
     fn a_broken_cookie_makes_a_new_visitor() {
         let headers = with_cookies("hitmeter_visitor=<script>; hitmeter_session=x");
         let client = client(&headers);
-        let identity = recognised(Claimed::default(), &client, &Newcomer::default());
+        let identity = recognised(Claimed::default(), Kind::PageView, &client, &Newcomer::default());
         assert!(Uuid::try_parse(&identity.visitor).is_ok());
         assert_eq!(identity.session.unwrap().get_version_num(), 7);
     }

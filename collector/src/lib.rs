@@ -7,7 +7,7 @@
 //! 2. [`routes`] picks what is asked for. Hits come by [`pixel`] (a GIF) or [`api`] (JSON bodies, which [`body`]
 //!    decompresses within a cap); both yield [`fields`], the names that all protocols share.
 //! 3. [`policy`] decides from signals, opt-out and consent whether the hit is kept, made anonymous or dropped: before
-//!    anything is stored.
+//!    anything is stored. What was meant as a hit and can't be read goes through it too, in [`unreadable`].
 //! 4. [`identity`] finds visitor and session: [`cookies`], the client's own ids, or a hash with a key of the day that
 //!    all collectors share through a topic ([`daily_keys`]) and then forget.
 //! 5. [`assemble`] makes the `RawHit`; [`publisher`] writes it to Kafka and waits for the acknowledgement of all
@@ -50,6 +50,7 @@ pub mod routes;
 pub mod server;
 pub mod spool;
 pub mod tag;
+pub mod unreadable;
 
 pub use options::{Options, SERVICE};
 

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// 1 while the brokers take hits, 0 while they are known not to.
     pub brokers_up: IntGauge,
+    /// Times Kafka's producer met a fatal error and was replaced.
+    pub producers_replaced: IntCounter,
     /// Bytes in the spool.
     pub spool_bytes: IntGauge,
     /// Time of one write and fsync of the spool.
@@ -91,6 +93,10 @@ impl Metrics {
             queue_bytes: gauge("collector_queue_bytes", "Bytes of hits that wait for Kafka")?,
             connections: gauge("collector_connections", "Open connections")?,
             brokers_up: gauge("collector_brokers_up", "1 while the brokers take hits")?,
+            producers_replaced: counter(
+                "collector_producers_replaced_total",
+                "Times Kafka's producer met a fatal error and was replaced",
+            )?,
             spool_bytes: gauge("collector_spool_bytes", "Bytes in the spool")?,
             spool_commit_seconds: histogram(
                 "collector_spool_commit_seconds",

@@ -3,15 +3,15 @@
 use hyper::header::HeaderValue;
 use schemas::Protocol;
 
-use crate::api;
 use crate::assemble::{self, Context};
 use crate::client::Client;
-use crate::fields::Fields;
+use crate::fields::{Fields, QueryError};
 use crate::identity::Newcomer;
 use crate::outcome::Outcome;
 use crate::policy;
 use crate::publisher::Messages;
 use crate::routes::Collector;
+use crate::unreadable::{self, Told, Unreadable};
 
 /// A transparent GIF of one pixel (GIF89a), the smallest that all browsers take: 43 bytes.
 pub const GIF: &[u8; 43] =
@@ -41,13 +41,7 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
     let sites = collector.sites.current();
     let (fields, unknown) = match Fields::from_query(query) {
         Ok(read) => read,
-        Err(error) => {
-            let raw_site = query.split('&').find_map(|pair| pair.strip_prefix("site=")).unwrap_or_default();
-            return match collector.site(&sites, raw_site) {
-                Ok(_) => unreadable(collector, raw_site, query, &error.to_string()),
-                Err(outcome) => Prepared::dropped(outcome),
-            };
-        }
+        Err(error) => return unreadable(collector, client, query, error),
     };
     collector.metrics.unknown_parameters.inc_by(unknown as u64);
     let site_key = fields.site.0.clone();
@@ -78,8 +72,10 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
     Prepared { messages, outcome: Outcome::Accepted, cookies: assembled.identity.cookies(site, client).collect() }
 }
 
-fn unreadable(collector: &Collector, site: &str, query: &str, detail: &str) -> Prepared {
+fn unreadable(collector: &Collector, client: &Client<'_>, query: &str, error: QueryError) -> Prepared {
     let mut messages = Messages::default();
-    collector.publisher.add_dead_letter(&mut messages, &api::dead_letter(site, query.as_bytes(), detail));
-    Prepared { messages, outcome: Outcome::DeadLettered, cookies: Vec::new() }
+    let (told, detail) = (Told::by_query(query), error.to_string());
+    let unreadable = Unreadable { original: query.as_bytes(), detail: &detail, told: &told };
+    let outcome = unreadable::bury(collector, client, false, &mut messages, unreadable);
+    Prepared { messages, outcome, cookies: Vec::new() }
 }

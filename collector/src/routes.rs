@@ -89,7 +89,11 @@ impl Collector {
             (&Method::POST, "/v1/hits") => {
                 let bounds = Bounds { bytes: self.options.body_bytes, time: self.options.body_timeout };
                 let answer = match body::read(&head.headers, body, bounds).await {
-                    Ok(body) => self.hits(&client, &body).await,
+                    Ok(body) => self.hits(api::prepare(self, &client, &body)).await,
+                    Err(BodyError::NotDecodable { encoding, sent }) => {
+                        let problem = api::Problem::Undecodable(encoding);
+                        self.hits(api::nothing_read(self, &client, &sent, &problem)).await
+                    }
                     Err(error) => unreadable(&error),
                 };
                 self.with_cors(&client, answer)
@@ -128,8 +132,7 @@ impl Collector {
         with_cookies(answer, prepared.cookies)
     }
 
-    async fn hits(&self, client: &Client<'_>, body: &[u8]) -> Answer {
-        let mut prepared = api::prepare(self, client, body);
+    async fn hits(&self, mut prepared: api::Prepared) -> Answer {
         let result = self.publisher.publish(std::mem::take(&mut prepared.messages)).await;
         prepared.settle(result);
         if let Err(error) = result {
@@ -222,7 +225,7 @@ fn unreadable(error: &BodyError) -> Answer {
         BodyError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
         BodyError::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
         BodyError::UnknownEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        BodyError::BrokenOff | BodyError::NotDecodable(_) => StatusCode::BAD_REQUEST,
+        BodyError::BrokenOff | BodyError::NotDecodable { .. } => StatusCode::BAD_REQUEST,
     };
     problem(status, &error.to_string())
 }

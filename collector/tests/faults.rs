@@ -5,10 +5,11 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv6Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use support::{Fixture, header, status_of, try_status_of};
 
 fn broker_down(collector: &Fixture) {
@@ -32,6 +33,32 @@ fn without_the_broker_the_answer_is_503_and_readiness_false_and_both_recover() {
     collector.until("readiness is true again", || collector.get("/ready", &[]).status() == 200);
     collector.until("hits are taken again", || collector.get("/p.gif?site=demo", &[]).status() == 200);
     collector.assert_outcomes_add_up();
+}
+
+/// A sequence number that the broker did not expect of the request in front is fatal to an idempotent producer.
+#[test]
+fn a_producer_that_met_a_fatal_error_is_replaced() {
+    let spool = tempfile::tempdir().unwrap();
+    for arguments in [&["--publish-deadline", "20000"][..], &["--spool", spool.path().to_str().unwrap()]] {
+        let collector = Fixture::start(arguments);
+        assert_eq!(collector.get("/p.gif?site=demo&p.number=1", &[]).status(), 200);
+        let out_of_order = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        collector.broker.request_errors(RDKafkaApiKey::Produce, &[out_of_order]);
+        let expected = if arguments[0] == "--spool" { 200 } else { 503 };
+        assert_eq!(collector.get("/p.gif?site=demo&p.number=2", &[]).status(), expected);
+        collector.until("it is replaced", || collector.metrics.producers_replaced.get() == 1);
+        collector.until("hits go to Kafka again", || {
+            header(&collector.get("/p.gif?site=demo&p.number=3", &[]), "x-hitmeter-outcome") == Some("accepted")
+        });
+        collector.until("the spool is empty", || collector.metrics.spool_bytes.get() == 0);
+        let mut numbers = std::collections::HashSet::new();
+        collector.hits(|_, hit| {
+            numbers.insert(hit.properties.get("number").unwrap().to_owned());
+        });
+        assert_eq!(numbers.contains("2"), expected == 200, "{numbers:?}");
+        assert!(numbers.contains("3"));
+        collector.assert_outcomes_add_up();
+    }
 }
 
 #[test]
@@ -107,14 +134,49 @@ fn a_connection_beyond_the_bound_waits_for_a_place() {
     collector.until("a place is free", || raw(&collector, b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").contains("200"));
 }
 
+const REQUEST: &[u8] = b"GET /p.gif?site=demo HTTP/1.1\r\nhost: x\r\n\r\n";
+
+/// A header of version 2 (PROXY protocol specification, 2.2): command, family and transport, addresses.
+fn version_2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
+    [b"\r\n\r\n\0\r\nQUIT\n", &[0x20 | command, family][..], &length, addresses].concat()
+}
+
 #[test]
 fn the_proxy_protocol_tells_the_address() {
-    let collector = Fixture::start(&["--trusted-proxy", "127.0.0.0/8"]);
-    let with_protocol = Fixture::start_unready(&["--trusted-proxy", "127.0.0.0/8", "--proxy-protocol"]);
-    let request = b"PROXY TCP4 198.51.100.9 192.0.2.1 40000 80\r\nGET /p.gif?site=demo HTTP/1.1\r\nhost: x\r\n\r\n";
-    with_protocol.until("it answers", || raw(&with_protocol, request).contains("200"));
-    with_protocol.hits(|_, hit| assert_eq!(hit.ip, "198.51.100.9"));
-    assert!(raw(&collector, request).contains("400"), "where it is not expected it is not HTTP");
+    let (source, target): (Ipv6Addr, Ipv6Addr) = ("2001:db8::9".parse().unwrap(), "2001:db8::1".parse().unwrap());
+    let ports = [0x9c, 0x40, 0, 80];
+    let over_ipv4 = [&[198, 51, 100, 9, 192, 0, 2, 1][..], &ports].concat();
+    let over_ipv6 = [&source.octets()[..], &target.octets(), &ports].concat();
+    for (name, header, expected) in [
+        ("version 1", b"PROXY TCP4 198.51.100.9 192.0.2.1 40000 80\r\n".to_vec(), "198.51.100.9"),
+        ("version 1, IPv6", b"PROXY TCP6 2001:db8::9 2001:db8::1 40000 80\r\n".to_vec(), "2001:db8::9"),
+        ("version 1, unknown", b"PROXY UNKNOWN\r\n".to_vec(), "127.0.0.1"),
+        ("version 2", version_2(1, 0x11, &over_ipv4), "198.51.100.9"),
+        ("version 2, IPv6", version_2(1, 0x21, &over_ipv6), "2001:db8::9"),
+        // A proxy's own, to see whether the collector lives.
+        ("version 2, local", version_2(0, 0, &[]), "127.0.0.1"),
+    ] {
+        let collector = Fixture::start_unready(&["--trusted-proxy", "127.0.0.0/8", "--proxy-protocol"]);
+        let request = [header, REQUEST.to_vec()].concat();
+        collector.until(name, || raw(&collector, &request).contains("200"));
+        collector.hits(|_, hit| assert_eq!(hit.ip, expected, "{name}"));
+    }
+}
+
+#[test]
+fn where_the_proxy_protocol_is_expected_of_a_proxy_there_is_no_request_without_it() {
+    let expecting = Fixture::start_unready(&["--trusted-proxy", "127.0.0.0/8", "--proxy-protocol"]);
+    assert_eq!(raw(&expecting, REQUEST), "", "the connection is closed");
+    expecting.until("it is closed", || expecting.metrics.connections.get() == 0);
+    assert_eq!(expecting.metrics.received.get(), 0);
+    let of_strangers = Fixture::start(&["--trusted-proxy", "10.0.0.0/8", "--proxy-protocol"]);
+    assert!(raw(&of_strangers, REQUEST).contains("200"), "a stranger speaks HTTP");
+    let header = b"PROXY TCP4 198.51.100.9 192.0.2.1 40000 80\r\n";
+    let told = [&header[..], REQUEST].concat();
+    for collector in [of_strangers, Fixture::start(&["--trusted-proxy", "127.0.0.0/8"])] {
+        assert!(raw(&collector, &told).contains("400"), "where it is not expected it is not HTTP");
+    }
 }
 
 #[test]

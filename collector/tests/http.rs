@@ -40,8 +40,19 @@ fn the_session_rolls_on_with_its_cookie() {
     let first = cookies(&collector.get("/p.gif?site=domain", &[]));
     let pairs: Vec<&str> = first.iter().map(|cookie| cookie.split(';').next().unwrap()).collect();
     let second = cookies(&collector.get("/p.gif?site=domain", &[("cookie", &pairs.join("; "))]));
-    assert_eq!(first, second);
-    assert!(second[1].contains("Max-Age=600") && second[1].contains("Domain=example.com"), "{second:?}");
+    assert_eq!(first[1..], second, "the session's cookie is renewed, the visitor's is not");
+    assert!(second[0].contains("Max-Age=600") && second[0].contains("Domain=example.com"), "{second:?}");
+}
+
+#[test]
+fn a_server_that_tells_its_visitor_and_a_mail_that_is_opened_begin_no_session() {
+    let collector = Fixture::start(&[]);
+    let post =
+        collector.post("/v1/hits", &[], r#"[{"site":"demo","visitor":"4711"},{"site":"demo","visitor":"4711"}]"#);
+    assert_eq!((json(&post)["accepted"].as_u64(), cookies(&post).len()), (Some(2), 0));
+    let mail = cookies(&collector.get("/p.gif?site=demo&event=mail_open", &[]));
+    assert!(mail.len() == 1 && mail[0].starts_with("hitmeter_visitor="), "{mail:?}");
+    assert_eq!(collector.hits(|_, hit| assert_eq!(hit.session_id, None, "{:?}", hit.kind)), 3);
 }
 
 #[test]
@@ -71,12 +82,95 @@ fn the_pixel_answers_a_picture_whatever_comes() {
     assert_eq!(header(&response, "x-hitmeter-outcome"), Some("dropped_objection"));
     assert_eq!(collector.hits(|_, _| ()), 0);
 
+    let letters = letters(&collector);
+    assert_eq!(
+        letters,
+        [("demo".to_owned(), "site=demo&title=%ff".to_owned(), "a parameter's value is not UTF-8".to_owned())]
+    );
+    collector.assert_outcomes_add_up();
+}
+
+/// Site, original and detail of each dead letter.
+fn letters(collector: &Fixture) -> Vec<(String, String, String)> {
     let reader = Reader::new::<DeadLetter>(None).unwrap();
-    let dead = collector.messages("hits.dead", 1);
-    assert_eq!(dead.len(), 1);
-    let body = reader.body(&dead[0].1).unwrap();
-    let letter: DeadLetter = schemas::codec::decode_all(&body).unwrap();
-    assert_eq!((letter.site.as_ref(), letter.original.as_ref()), ("demo", &b"site=demo&title=%ff"[..]));
+    let letter = |(_, value): &(Vec<u8>, Vec<u8>)| {
+        let body = reader.body(value).unwrap();
+        let letter: DeadLetter = schemas::codec::decode_all(&body).unwrap();
+        let original = String::from_utf8_lossy(&letter.original).into_owned();
+        (letter.site.into_owned(), original, letter.detail.into_owned())
+    };
+    collector.messages("hits.dead", 1).iter().map(letter).collect()
+}
+
+#[test]
+fn under_an_objection_nothing_of_what_cannot_be_read_is_kept() {
+    let collector = Fixture::start(&[]);
+    let (broken, wrong) = (r#"{"site":"demo","email":"me@x.example""#, r#"{"site":"demo","contact":"me@x.example"}"#);
+    for header in [("sec-gpc", "1"), ("dnt", "1"), ("cookie", "hitmeter_opt_out=1")] {
+        collector.get("/p.gif?site=demo&email=me@x.example&title=%ff", &[header]);
+        for body in [broken, wrong, "me@x.example"] {
+            assert_eq!(collector.post("/v1/hits", &[header], body).status().as_u16(), 400);
+        }
+    }
+    let withheld = letters(&collector);
+    assert_eq!(withheld.len(), 12);
+    for (site, original, detail) in withheld {
+        assert!(
+            (site == "demo" || site.is_empty()) && original.is_empty() && !detail.contains("me@"),
+            "{site} {detail}"
+        );
+    }
+    // A refusal in what was sent counts like a signal, and so does silence where consent is required.
+    collector.get("/p.gif?site=demo&consent.measurement=0&title=%ff", &[]);
+    collector.post("/v1/hits", &[], r#"{"site":"demo","consent":{"measurement":false},"contact":"me@x.example"}"#);
+    collector.post("/v1/hits", &[], r#"{"site":"consent","contact":"me@x.example"}"#);
+    assert!(letters(&collector).iter().all(|(_, original, _)| original.is_empty()));
+    assert_eq!(collector.metrics.outcome(Outcome::DeadLettered), 15);
+
+    let dropped = collector.post("/v1/hits", &[("dnt", "1")], r#"{"site":"drop","contact":"me@x.example"}"#);
+    assert_eq!(dropped.status().as_u16(), 400);
+    assert_eq!(collector.metrics.outcome(Outcome::DroppedObjection), 1);
+    collector.post("/v1/hits", &[], wrong);
+    let kept: Vec<_> = letters(&collector).into_iter().filter(|(_, original, _)| !original.is_empty()).collect();
+    let detail = "a value is not of its type, at line 1 column 39".to_owned();
+    assert_eq!(kept, [("demo".to_owned(), wrong.to_owned(), detail)], "the detail holds nothing of what was sent");
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn what_cannot_be_read_is_published_only_for_sites_that_may_send_here() {
+    let collector = Fixture::start(&[]);
+    let stranger = &[("origin", "https://evil.example")][..];
+    for (headers, body, status) in [
+        (&[][..], r#"{"site":"nobody","contact":"me"}"#, 404),
+        (&[], r#"{"site":"nobody","contact":"me"#, 404),
+        (&[], r#"{"site":"european","contact":"me"}"#, 421),
+        (&[], r#"[{"site":"demo"},{"site":"european","contact":"me"#, 421),
+        (stranger, r#"{"site":"demo","contact":"me"}"#, 403),
+        (stranger, "broken", 403),
+    ] {
+        assert_eq!(collector.post("/v1/hits", headers, body).status().as_u16(), status, "{body}");
+    }
+    assert_eq!(letters(&collector), []);
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn a_body_that_cannot_be_decompressed_is_counted_and_kept_where_every_site_permits_it() {
+    let collector = Fixture::start(&[]);
+    for encoding in ["gzip", "deflate", "br", "zstd"] {
+        let answer = collector.post("/v1/hits", &[("content-encoding", encoding)], "me@x.example");
+        assert_eq!((answer.status().as_u16(), &json(&answer)["rejected"][0]["index"]), (400, &json!(0)));
+    }
+    assert!(letters(&collector).len() == 4 && letters(&collector).iter().all(|(_, original, _)| original.is_empty()));
+    // Of these sites none asks for consent, and none belongs elsewhere.
+    std::fs::write(collector.folder.path().join("sites.toml"), "[sites.only]\n").unwrap();
+    collector.until("the sites are read again", || collector.get("/v1/sites/only", &[]).status() == 200);
+    collector.post("/v1/hits", &[("content-encoding", "gzip")], "x".repeat(70_000));
+    collector.post("/v1/hits", &[("content-encoding", "gzip"), ("dnt", "1")], "me@x.example");
+    let originals: Vec<_> = letters(&collector).into_iter().map(|(_, original, _)| original.len()).collect();
+    assert_eq!(originals, [0, 0, 0, 0, 65_536, 0]);
+    assert_eq!(collector.metrics.outcome(Outcome::DeadLettered), 6);
     collector.assert_outcomes_add_up();
 }
 

@@ -193,7 +193,7 @@ fn spool_files() {
     let bounds = Bounds { bytes: 100_000, segment_bytes: 1000 };
     for _ in 0..FILES {
         std::fs::write(folder.path().join(format!("{:020}.spool", 0)), mutator.next()).unwrap();
-        let mut log = Log::open(Folder::open(folder.path()).unwrap(), bounds, |_| ()).unwrap();
+        let mut log = Log::open(Folder::open(folder.path()).unwrap(), bounds, |_, _| ()).unwrap();
         while let Some(to) = log.peek(100, |_| ()).unwrap() {
             log.advance(to).unwrap();
         }

@@ -9,20 +9,24 @@
 //! trying with the hit: it may arrive twice, under one hit id, and the enricher keeps one. It must go on: a later
 //! hit of the visitor that is already with the client would else overtake the one that was spooled.
 //!
+//! An idempotent producer may meet a fatal error, after which it takes nothing more: it is then replaced by a new one. What
+//! it held has failed, and is with its requests or in the spool; what of it had arrived arrives twice, under one hit id.
+//!
 //! One thread gives what is spooled back to Kafka, in order, by the same producer: so per partition it comes after all
 //! that the client already holds. The first step that is acknowledged says that the brokers take hits again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::ClientContext;
+use arc_swap::ArcSwap;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
 use schemas::topics::{HITS_DEAD, HITS_RAW, Topic, VISITOR_KEYS};
 use schemas::{DeadLetter, RawHit, Writer};
 use service::health::Health;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
 mod batch;
@@ -79,12 +83,16 @@ pub enum PublishError {
 struct Acknowledgements {
     waiting: Arc<Waiting>,
     brokers: Arc<Brokers>,
+    /// The producer is at its end.
+    fatal: Arc<Notify>,
 }
 
 impl ClientContext for Acknowledgements {
     fn error(&self, error: KafkaError, reason: &str) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
-            self.brokers.fail("all brokers are down");
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AllBrokersDown) => self.brokers.fail("all brokers are down"),
+            Some(RDKafkaErrorCode::Fatal) => self.fatal.notify_one(),
+            _ => {}
         }
         tracing::warn!(%error, reason, "Kafka");
     }
@@ -131,7 +139,9 @@ impl Drop for Unanswered {
 
 /// Publishes raw hits and dead letters.
 pub struct Publisher {
-    producer: ThreadedProducer<Acknowledgements>,
+    producer: ArcSwap<ThreadedProducer<Acknowledgements>>,
+    client: ClientConfig,
+    fatal: Arc<Notify>,
     topics: [String; 2],
     hit_writer: Writer,
     dead_letter_writer: Writer,
@@ -166,9 +176,19 @@ impl Publisher {
             options.spool_settings().map(|settings| Spool::start(settings, Arc::clone(&metrics), health.clone()));
         let spool = spool.transpose()?;
         let brokers = Brokers::new(spool.is_none(), Arc::clone(&metrics), health);
-        let acknowledgements = Acknowledgements { waiting: Arc::clone(&waiting), brokers: Arc::clone(&brokers) };
+        let (client, fatal) = (client(options), Arc::new(Notify::new()));
+        let producer = producer(
+            &client,
+            Acknowledgements {
+                waiting: Arc::clone(&waiting),
+                brokers: Arc::clone(&brokers),
+                fatal: Arc::clone(&fatal),
+            },
+        )?;
         let publisher = Arc::new(Self {
-            producer: client(options).create_with_context(acknowledgements)?,
+            producer: ArcSwap::from_pointee(producer),
+            client,
+            fatal,
             hit_writer: Writer::for_topic::<RawHit>(&topics[0], registry.as_ref())?,
             dead_letter_writer: Writer::for_topic::<DeadLetter>(&topics[1], registry.as_ref())?,
             topics,
@@ -265,7 +285,7 @@ impl Publisher {
     fn send(&self, batch: &Arc<Batch>, dead: bool, key: &[u8], value: &[u8]) -> Result<(), KafkaError> {
         let topic = &self.topics[usize::from(dead)];
         let record = BaseRecord::with_opaque_to(topic, Arc::clone(batch)).key(key).payload(value);
-        self.producer.send(record).map_err(|(error, _)| error)
+        self.producer.load().send(record).map_err(|(error, _)| error)
     }
 
     fn refused(&self, error: &KafkaError) -> PublishError {
@@ -282,7 +302,7 @@ impl Publisher {
     pub fn flush(&self, deadline: Duration) -> usize {
         let deadline = if self.spool.is_some() { deadline.min(FLUSH_WITH_SPOOL) } else { deadline };
         // What is left is counted in bytes, and with a spool it is there.
-        let _ = self.producer.flush(deadline);
+        let _ = self.producer.load().flush(deadline);
         if self.spool.is_some() { 0 } else { self.waiting.bytes() }
     }
 
@@ -327,8 +347,30 @@ impl Publisher {
         batch.succeeded()
     }
 
+    /// Puts a new producer in the place of one that met a fatal error.
+    fn renew(&self) {
+        let old = self.producer.load_full();
+        let Some((code, reason)) = old.client().fatal_error() else { return };
+        let acknowledgements = Acknowledgements {
+            waiting: Arc::clone(&self.waiting),
+            brokers: Arc::clone(&self.brokers),
+            fatal: Arc::clone(&self.fatal),
+        };
+        match producer(&self.client, acknowledgements) {
+            Ok(new) => {
+                tracing::error!(%code, reason, "Kafka's producer met a fatal error and is replaced by a new one");
+                self.producer.store(Arc::new(new));
+                self.metrics.producers_replaced.inc();
+            }
+            Err(error) => {
+                tracing::error!(%error, reason, "Kafka's producer met a fatal error and can't be replaced yet")
+            }
+        }
+    }
+
     fn probe(&self) {
-        match self.producer.client().fetch_metadata(Some(&self.topics[0]), PROBE_TIMEOUT) {
+        self.renew();
+        match self.producer.load().client().fetch_metadata(Some(&self.topics[0]), PROBE_TIMEOUT) {
             // While something is spooled, only its acknowledgement says that the brokers take hits.
             Ok(_) if self.spool.as_ref().is_none_or(Spool::is_empty) => self.brokers.answer(),
             Ok(_) => {}
@@ -344,11 +386,19 @@ async fn watch(publisher: Arc<Publisher>) {
         if let Err(error) = tokio::task::spawn_blocking(move || probed.probe()).await {
             tracing::error!(%error, "cannot look after the brokers");
         }
-        tokio::time::sleep(PROBE_INTERVAL).await;
+        // Sooner when the producer is at its end.
+        let _ = tokio::time::timeout(PROBE_INTERVAL, publisher.fatal.notified()).await;
     }
 }
 
-fn client(options: &Options) -> rdkafka::ClientConfig {
+fn producer(
+    client: &ClientConfig,
+    acknowledgements: Acknowledgements,
+) -> Result<ThreadedProducer<Acknowledgements>, KafkaError> {
+    client.create_with_context(acknowledgements)
+}
+
+fn client(options: &Options) -> ClientConfig {
     let patience = if options.spool.is_some() { CLIENT_TIMEOUT } else { options.publish_deadline() };
     let deadline = patience.as_millis().max(1).to_string();
     let linger = options.publish_linger.as_millis().to_string();

@@ -72,11 +72,12 @@ pub struct Log<S: Storage> {
 }
 
 impl<S: Storage> Log<S> {
-    /// Opens a log, and reads all that is in it: `seen` hears of every record that is still to be replayed.
+    /// Opens a log, and reads all that is in it: `seen` hears of every record that is still to be replayed,
+    /// and of its segment.
     ///
     /// # Errors
     /// Where the disk can't be read.
-    pub fn open(storage: S, bounds: Bounds, mut seen: impl FnMut(&Record<'_>)) -> io::Result<Self> {
+    pub fn open(storage: S, bounds: Bounds, mut seen: impl FnMut(u64, &Record<'_>)) -> io::Result<Self> {
         let numbers = storage.list()?;
         let kept = storage.position().and_then(|text| parse_position(&text));
         // A number is never used twice, not even when all segments are gone: the position that was kept speaks of one.
@@ -93,11 +94,11 @@ impl<S: Storage> Log<S> {
         Ok(log)
     }
 
-    fn recover(&mut self, number: u64, seen: &mut impl FnMut(&Record<'_>)) -> io::Result<()> {
+    fn recover(&mut self, number: u64, seen: &mut impl FnMut(u64, &Record<'_>)) -> io::Result<()> {
         let bytes = self.storage.read(number, 0, usize::MAX)?;
         let whole = scan(&bytes, |offset, record| {
             if (Position { segment: number, offset }) >= self.front {
-                seen(record);
+                seen(number, record);
             }
         });
         if has_record_after(&bytes[whole..]) {
@@ -107,11 +108,12 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Appends a batch of records, in the form that [`Record::write`] gives them. When it returns, they are durable.
+    /// Appends a batch of records, in the form that [`Record::write`] gives them. When it returns, they are durable, in the
+    /// segment whose number it gives.
     ///
     /// # Errors
     /// Where the bound is reached or the disk fails; then the batch is not acknowledged.
-    pub fn append(&mut self, batch: &[u8]) -> Result<(), AppendError> {
+    pub fn append(&mut self, batch: &[u8]) -> Result<u64, AppendError> {
         if self.bytes() + batch.len() as u64 > self.bounds.bytes {
             return Err(AppendError::Full(self.bounds.bytes));
         }
@@ -136,7 +138,7 @@ impl<S: Storage> Log<S> {
         let _ = self.storage.remove(newest);
     }
 
-    fn append_to_segment(&mut self, batch: &[u8]) -> io::Result<()> {
+    fn append_to_segment(&mut self, batch: &[u8]) -> io::Result<u64> {
         let full = self.segments.back().is_some_and(|last| last.bytes >= self.bounds.segment_bytes);
         let segment = match &mut self.open {
             Some(segment) if !full => segment,
@@ -151,17 +153,17 @@ impl<S: Storage> Log<S> {
         };
         segment.append(batch)?;
         segment.sync()?;
-        if let Some(last) = self.segments.back_mut() {
-            last.bytes += batch.len() as u64;
-        }
-        Ok(())
+        let last = self.segments.back_mut().ok_or_else(|| io::Error::other("the segment is gone"))?;
+        last.bytes += batch.len() as u64;
+        Ok(last.number)
     }
 
     /// Records from the front on, `most` bytes or one record: each handed to `each`. Returns the place after the last,
     /// or nothing when all is replayed.
     ///
     /// # Errors
-    /// Where the disk can't be read.
+    /// [`io::ErrorKind::InvalidData`] where the front segment is not what was written: asking again gives the same. Any
+    /// other where the disk does not answer now.
     pub fn peek(&self, most: usize, mut each: impl FnMut(&Record<'_>)) -> io::Result<Option<Position>> {
         let mut from = self.front;
         for extent in &self.segments {
@@ -203,22 +205,24 @@ impl<S: Storage> Log<S> {
         self.storage.keep_position(&format!("{} {}", self.front.segment, self.front.offset))
     }
 
-    /// Gives up the front segment, which can't be read.
+    /// Gives up the segment that is to be replayed next, which can't be read, and returns its number.
     ///
     /// # Errors
     /// Where it can't be renamed.
-    pub fn set_front_aside(&mut self) -> io::Result<()> {
-        let Some(first) = self.segments.front().copied() else { return Ok(()) };
-        self.storage.set_aside(first.number)?;
-        self.segments.pop_front();
-        if self.segments.is_empty() {
+    pub fn set_front_aside(&mut self) -> io::Result<Option<u64>> {
+        let front = self.front;
+        let is_left = |extent: &Extent| {
+            extent.number > front.segment || (extent.number == front.segment && front.offset < extent.bytes)
+        };
+        let Some(at) = self.segments.iter().position(is_left) else { return Ok(None) };
+        let number = self.segments[at].number;
+        self.storage.set_aside(number)?;
+        self.segments.remove(at);
+        if at == self.segments.len() {
             self.open = None;
         }
-        self.front = self.segments.front().map_or(Position { segment: self.next_number, offset: 0 }, |next| Position {
-            segment: next.number,
-            offset: 0,
-        });
-        Ok(())
+        self.front = Position { segment: number + 1, offset: 0 };
+        Ok(Some(number))
     }
 
     fn forget_replayed(&mut self) -> io::Result<()> {

@@ -14,13 +14,14 @@
 //!   ready again when it takes a record.
 
 pub mod log;
+mod pending;
 pub mod record;
 pub mod storage;
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,7 @@ use crate::SPOOL;
 use crate::assemble::now_milliseconds;
 use crate::metrics::Metrics;
 use log::{AppendError, Bounds, Log, Position};
+use pending::Pending;
 use record::Record;
 use storage::{Folder, Storage};
 
@@ -87,8 +89,10 @@ pub struct Step {
 /// What the writer, replay and requests share.
 struct Shared<S: Storage> {
     log: Mutex<Log<S>>,
-    /// Records of each key that are in the log or on their way to it.
-    pending: Mutex<HashMap<u64, u32>>,
+    /// Records that are in the log or on their way to it. Where both locks are held, the log's was taken first.
+    pending: Mutex<Pending>,
+    /// True while the disk does not answer: said once, not with each attempt.
+    unanswered: AtomicBool,
     hasher: RandomState,
     settings: Settings,
     metrics: Arc<Metrics>,
@@ -119,19 +123,30 @@ impl Spool {
     /// Where the folder can't be read or written, or another process uses it.
     pub fn start(settings: Settings, metrics: Arc<Metrics>, health: Health) -> Result<Self, SpoolError> {
         let failed = |cause| SpoolError { path: settings.path.clone(), cause };
-        let (hasher, mut pending) = (RandomState::new(), HashMap::new());
+        let (hasher, mut pending) = (RandomState::new(), Pending::default());
         let bounds = Bounds { bytes: settings.bytes, segment_bytes: SEGMENT_BYTES.min(settings.bytes / 4).max(1) };
         let folder = Folder::open(&settings.path).map_err(failed)?;
-        let log = Log::open(folder, bounds, |record| *pending.entry(hasher.hash_one(record.key)).or_insert(0) += 1)
-            .map_err(failed)?;
+        let log = Log::open(folder, bounds, |segment, record| {
+            let key = [hasher.hash_one(record.key)];
+            pending.enter(&key);
+            pending.written(segment, &key);
+        });
+        let log = log.map_err(failed)?;
         if !log.suspect().is_empty() {
             tracing::warn!(segments = ?log.suspect(), "spool segments hold bytes that can't be read; they are kept as .damaged");
         }
-        tracing::info!(bytes = log.bytes(), visitors = pending.len(), "spool opened");
+        tracing::info!(bytes = log.bytes(), visitors = pending.visitors(), "spool opened");
         let (appends, waiting) = channel();
         metrics.spool_bytes.set(log.bytes() as i64);
-        let shared =
-            Arc::new(Shared { log: Mutex::new(log), pending: Mutex::new(pending), hasher, settings, metrics, health });
+        let shared = Arc::new(Shared {
+            log: Mutex::new(log),
+            pending: Mutex::new(pending),
+            unanswered: AtomicBool::new(false),
+            hasher,
+            settings,
+            metrics,
+            health,
+        });
         let writing = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("spool".to_owned())
@@ -145,7 +160,7 @@ impl Spool {
     #[must_use]
     pub fn holds(&self, key: &[u8]) -> bool {
         let pending = lock(&self.shared.pending);
-        !pending.is_empty() && pending.contains_key(&self.shared.hasher.hash_one(key))
+        !pending.is_empty() && pending.holds(self.shared.hasher.hash_one(key))
     }
 
     /// Appends messages (whether to hits.dead, key, value), and returns once they are on the disk.
@@ -159,7 +174,7 @@ impl Spool {
             Record { spooled_at, dead, key, value }.write(&mut bytes);
             keys.push(self.shared.hasher.hash_one(key));
         }
-        self.shared.enter(&keys);
+        lock(&self.shared.pending).enter(&keys);
         let (done, durable) = oneshot::channel();
         // The writer lives as long as this does; were it gone, the answer would not come either.
         let _ = self.appends.send(Append { bytes, keys, done });
@@ -185,29 +200,6 @@ impl Spool {
 }
 
 impl<S: Storage> Shared<S> {
-    fn enter(&self, keys: &[u64]) {
-        let mut pending = lock(&self.pending);
-        for key in keys {
-            *pending.entry(*key).or_insert(0) += 1;
-        }
-    }
-
-    fn leave(&self, keys: &[u64]) {
-        let mut pending = lock(&self.pending);
-        for key in keys {
-            if let Some(count) = pending.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    pending.remove(key);
-                }
-            }
-        }
-        // A long outage must not leave its memory behind.
-        if pending.is_empty() {
-            pending.shrink_to_fit();
-        }
-    }
-
     fn write(&self, waiting: &Receiver<Append>) {
         let mut failing = false;
         loop {
@@ -232,11 +224,11 @@ impl<S: Storage> Shared<S> {
         }
         group.iter().for_each(|append| batch.extend_from_slice(&append.bytes));
         let timer = self.metrics.spool_commit_seconds.start_timer();
-        let result = self.append(&batch);
+        let result = self.append(&batch, &group);
         timer.observe_duration();
         for append in group {
             if result.is_err() {
-                self.leave(&append.keys);
+                lock(&self.pending).refused(&append.keys);
             }
             // The request may have gone away.
             let _ = append.done.send(result);
@@ -244,13 +236,18 @@ impl<S: Storage> Shared<S> {
         result.is_ok()
     }
 
-    fn append(&self, batch: &[u8]) -> Result<(), Refused> {
+    fn append(&self, batch: &[u8], group: &[Append]) -> Result<(), Refused> {
         let mut log = lock(&self.log);
         let result = log.append(batch);
+        if let Ok(segment) = result {
+            // Before replay may read them.
+            let mut pending = lock(&self.pending);
+            group.iter().for_each(|append| pending.written(segment, &append.keys));
+        }
         self.metrics.spool_bytes.set(log.bytes() as i64);
         drop(log);
         match result {
-            Ok(()) => {
+            Ok(_) => {
                 self.health.met(SPOOL);
                 Ok(())
             }
@@ -269,7 +266,7 @@ impl<S: Storage> Shared<S> {
         record::write_probe(&mut probe);
         // A full spool that replay has not made room in stays full for hits as well.
         let room = lock(&self.log).bytes() <= self.settings.bytes / 10 * 9;
-        room && self.append(&probe).is_ok()
+        room && self.append(&probe, &[]).is_ok()
     }
 
     fn next_step(&self, now: i64) -> Option<Step> {
@@ -284,16 +281,35 @@ impl<S: Storage> Shared<S> {
                 messages.push((record.dead, record.key.to_vec(), record.value.to_vec()));
             }
         });
-        match read {
-            Ok(to) => to.map(|to| Step { messages, expired, keys, to }),
-            Err(error) => {
-                tracing::error!(%error, "a spool segment can't be read and is set aside as .damaged; its hits are not published");
-                self.metrics.spool_unreadable.inc();
-                if let Err(error) = log.set_front_aside() {
-                    tracing::error!(%error, "nor can it be renamed");
-                }
-                None
+        if let Err(error) = &read {
+            self.cannot_read(&mut log, error);
+        } else {
+            self.unanswered.store(false, Ordering::Relaxed);
+        }
+        read.ok().flatten().map(|to| Step { messages, expired, keys, to })
+    }
+
+    /// A segment that is not what was written will never be read and is set aside; any other fault may pass.
+    fn cannot_read(&self, log: &mut Log<S>, error: &io::Error) {
+        let is_news = !self.unanswered.swap(true, Ordering::Relaxed);
+        if error.kind() != io::ErrorKind::InvalidData {
+            if is_news {
+                tracing::error!(%error, "the spool's disk can't be read now; replay tries it again");
             }
+            return;
+        }
+        match log.set_front_aside() {
+            Ok(segment) => {
+                tracing::error!(%error, ?segment, "a spool segment can't be read and is set aside as .damaged; what is left of it is not published");
+                self.metrics.spool_unreadable.inc();
+                self.metrics.spool_bytes.set(log.bytes() as i64);
+                segment.into_iter().for_each(|segment| lock(&self.pending).lost(segment));
+                self.unanswered.store(false, Ordering::Relaxed);
+            }
+            Err(error) if is_news => {
+                tracing::error!(%error, "a spool segment can't be read, nor set aside; tried again")
+            }
+            Err(_) => {}
         }
     }
 
@@ -306,7 +322,7 @@ impl<S: Storage> Shared<S> {
         drop(log);
         self.metrics.spool_published.inc_by(step.messages.len() as u64);
         self.metrics.spool_expired.inc_by(step.expired);
-        self.leave(&step.keys);
+        lock(&self.pending).published(step.to.segment, &step.keys);
     }
 }
 

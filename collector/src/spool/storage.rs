@@ -72,7 +72,12 @@ impl Folder {
     /// # Errors
     /// Where it can't be made or written, or another process uses it.
     pub fn open(path: &Path) -> io::Result<Self> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
         std::fs::create_dir_all(path)?;
+        // A folder that a crash takes back takes its segments along.
+        for parent in missing.iter().filter_map(|made| made.parent()) {
+            sync(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })?;
+        }
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => io::Error::other("another collector uses it"),
@@ -87,8 +92,12 @@ impl Folder {
 
     /// Makes what was created, renamed or removed in the folder last.
     fn sync_folder(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        sync(&self.path)
     }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 impl Storage for Folder {
@@ -125,7 +134,9 @@ impl Storage for Folder {
 
     fn set_aside(&self, number: u64) -> io::Result<()> {
         std::fs::rename(self.file(number), self.file(number).with_extension("damaged"))?;
-        self.sync_folder()
+        // It is aside now. If a crash brings the old name back, it is found unreadable once more, and set aside again.
+        let _ = self.sync_folder();
+        Ok(())
     }
 
     fn keep_position(&self, position: &str) -> io::Result<()> {

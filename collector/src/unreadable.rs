@@ -1,0 +1,194 @@
+//! What was meant as a hit and can't be read: the policy decides about it before anything is stored, as about a hit.
+//!
+//! Site and consent are looked for leniently, since what they stand in is broken. For a site that is not known, or must
+//! not send here, nothing is published. Under an objection the dead letter says that there was something, and nothing of
+//! what it was. Where no site can be told, the original is kept only if every site would permit that.
+
+use schemas::{DeadLetter, Stage};
+use serde_json::Value;
+use service::sites::{ConsentPolicy, Site, Sites};
+use uuid::Uuid;
+
+use crate::assemble;
+use crate::client::Client;
+use crate::fields;
+use crate::outcome::Outcome;
+use crate::policy::{self, Decision};
+use crate::publisher::Messages;
+use crate::routes::Collector;
+
+/// Of what can't be read, so much is kept, bytes.
+const LARGEST_ORIGINAL: usize = 65_536;
+
+/// Something that can't be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Unreadable<'a> {
+    /// The raw bytes.
+    pub original: &'a [u8],
+    /// What is wrong, without anything of what was sent.
+    pub detail: &'a str,
+    /// What can be told of it all the same.
+    pub told: &'a Told,
+}
+
+/// What can be told of something that can't be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Keys of the sites that it names, each once.
+    pub sites: Vec<String>,
+    /// What it says about the consent to being measured.
+    pub measurement: Option<bool>,
+}
+
+impl Told {
+    /// Of a query string.
+    #[must_use]
+    pub fn by_query(query: &str) -> Self {
+        let last = |name: &str| {
+            let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
+            values.last().map(|(_, value)| fields::decoded_lossy(value))
+        };
+        let sites = last("site").into_iter().filter(|site| !site.is_empty()).collect();
+        Self { sites, measurement: last("consent.measurement").and_then(|value| fields::truth(&value)) }
+    }
+
+    /// Of one JSON value, or of what is none.
+    #[must_use]
+    pub fn by_json(bytes: &[u8]) -> Self {
+        match serde_json::from_slice::<Value>(bytes) {
+            Ok(hit @ Value::Object(_)) => Self {
+                sites: hit["site"].as_str().map(str::to_owned).into_iter().collect(),
+                measurement: hit["consent"]["measurement"].as_bool(),
+            },
+            Ok(_) => Self::default(),
+            Err(_) => Self::by_words(&String::from_utf8_lossy(bytes)),
+        }
+    }
+
+    /// Of text that was meant as JSON. A consent that is not a plain yes each time is taken for a no.
+    fn by_words(text: &str) -> Self {
+        let mut told = Self::default();
+        for value in values(text, "\"site\"") {
+            let site = value.strip_prefix('"').and_then(|rest| rest.split_once('"')).map(|(site, _)| site);
+            if let Some(site) = site.filter(|site| !told.sites.iter().any(|known| known == site)) {
+                told.sites.push(site.to_owned());
+            }
+        }
+        for value in values(text, "\"measurement\"") {
+            told.measurement = Some(told.measurement.unwrap_or(true) && value.starts_with("true"));
+        }
+        told
+    }
+}
+
+/// What stands after each occurrence of a name and its colon.
+fn values<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    text.match_indices(name).filter_map(|(at, name)| {
+        let rest = text[at + name.len()..].trim_start();
+        rest.strip_prefix(':').map(str::trim_start)
+    })
+}
+
+/// Adds the dead letter of what can't be read to what a request publishes, as far as the policy permits one.
+#[must_use]
+pub fn bury(
+    collector: &Collector,
+    client: &Client<'_>,
+    origin_counts: bool,
+    messages: &mut Messages,
+    unreadable: Unreadable<'_>,
+) -> Outcome {
+    let sites = collector.sites.current();
+    let may_be_kept = match permission(collector, &sites, client, origin_counts, unreadable.told) {
+        Ok(may_be_kept) => may_be_kept,
+        Err(outcome) => return outcome,
+    };
+    let kept = unreadable.original.len().min(LARGEST_ORIGINAL);
+    let (detail, original) = match may_be_kept {
+        true => (unreadable.detail, &unreadable.original[..kept]),
+        false => ("the original is not kept, since the person objects or a site may not permit it", &[][..]),
+    };
+    let letter = DeadLetter {
+        dead_letter_id: Uuid::now_v7(),
+        stage: Stage::Collector,
+        reason: "unreadable".into(),
+        detail: detail.into(),
+        dead_at: assemble::now_milliseconds(),
+        site: unreadable.told.sites.first().map(String::as_str).unwrap_or_default().into(),
+        original: original.into(),
+        ..DeadLetter::default()
+    };
+    collector.publisher.add_dead_letter(messages, &letter);
+    Outcome::DeadLettered
+}
+
+/// Whether the original may be kept, or what becomes of something of which there is to be no letter at all.
+fn permission(
+    collector: &Collector,
+    sites: &Sites,
+    client: &Client<'_>,
+    origin_counts: bool,
+    told: &Told,
+) -> Result<bool, Outcome> {
+    let origin = client.origin().filter(|_| origin_counts);
+    let allowed = |site: &Site| origin.as_ref().is_none_or(|origin| site.allows_origin(origin));
+    if told.sites.is_empty() {
+        return if sites.iter().any(|(_, site)| allowed(site)) {
+            let region = collector.options.region.as_deref();
+            let by_nobody = policy::decide(&Site::default(), client, told.measurement) == Decision::Keep;
+            let asks_nothing = |site: &Site| site.consent == ConsentPolicy::NotRequired && site.belongs_to(region);
+            Ok(by_nobody && sites.iter().all(|(_, site)| asks_nothing(site)))
+        } else {
+            Err(Outcome::DroppedOrigin)
+        };
+    }
+    let mut may_be_kept = true;
+    for key in &told.sites {
+        let site = collector.site(sites, key)?;
+        if !allowed(site) {
+            return Err(Outcome::DroppedOrigin);
+        }
+        match policy::decide(site, client, told.measurement) {
+            Decision::Keep => {}
+            Decision::Anonymous(_) => may_be_kept = false,
+            Decision::Drop => return Err(Outcome::DroppedObjection),
+        }
+    }
+    Ok(may_be_kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(sites: &[&str], measurement: Option<bool>) -> Told {
+        Told { sites: sites.iter().map(|site| (*site).to_owned()).collect(), measurement }
+    }
+
+    #[test]
+    fn the_site_and_the_consent_of_a_broken_query_are_told() {
+        let query = "site=other&title=%ff&site=d%65mo&consent.measurement=0";
+        assert_eq!(Told::by_query(query), told(&["demo"], Some(false)));
+        assert_eq!(Told::by_query("title=%ff&site="), told(&[], None));
+    }
+
+    #[test]
+    fn those_of_broken_json_are_told_by_its_structure_or_else_by_its_words() {
+        for (json, expected) in [
+            (
+                r#"{"site":"demo","title":[],"properties":{"site":"x"},"consent":{"measurement":true}}"#,
+                told(&["demo"], Some(true)),
+            ),
+            (r#"{"site":["demo"]}"#, told(&[], None)),
+            ("7", told(&[], None)),
+            (
+                r#"[{"site":"demo"},{"site" : "two","consent":{"measurement":true}},{"site":"demo""#,
+                told(&["demo", "two"], Some(true)),
+            ),
+            (r#"{"site":"demo","consent":{"measurement":true},{"measurement": 1"#, told(&["demo"], Some(false))),
+            (r#"{"site": "de"#, told(&[], None)),
+        ] {
+            assert_eq!(Told::by_json(json.as_bytes()), expected, "{json}");
+        }
+    }
+}
