@@ -71,7 +71,7 @@ pub fn services(settings: &Settings, servers: &Servers) -> Vec<Service> {
             "collector",
             settings.collector_url(),
             settings.collector_metrics_port,
-            [collector, kafka_options(servers)].concat(),
+            [collector, privacy, kafka_options(servers)].concat(),
         ),
     ]
 }
