@@ -299,7 +299,8 @@ fn start_threads(
     for worker in workers {
         let (partners_known, privacy_known, ending) = (partners_known.clone(), privacy_known.clone(), shutdown.clone());
         threads.push(thread("worker", shutdown, move || {
-            while !(partners_known.is_cancelled() && privacy_known.is_cancelled()) && !ending.is_cancelled() {
+            let all_is_known = || partners_known.is_cancelled() && privacy_known.is_cancelled();
+            while !all_is_known() && !ending.is_cancelled() {
                 std::thread::sleep(Duration::from_millis(20));
             }
             worker.run();

@@ -1,8 +1,6 @@
 //! What people asked of us, on a real Kafka: before hits come, while they come, and when they come again.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails here has failed")]
-// Each test binary uses a part of it.
-#[allow(dead_code)]
 mod common;
 
 use std::collections::BTreeMap;

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_person_is_left() {
-        let properties = Map::from_iter([("plan".into(), "secret-9".into())]);
+        let properties = Map(vec![("plan".into(), "secret-9".into())]);
         let mut hit = RawHit {
             visitor_id: "secret-1".into(),
             session_id: Some(uuid::Uuid::from_u128(7)),

@@ -74,10 +74,13 @@ struct Place {
     subject: Subject,
 }
 
-/// The directives about each person of a site, by their key in the topic: right and time.
+/// The directives about one person, by their key in the topic: right and time.
+type Said = HashMap<Vec<u8>, (PrivacyAction, i64)>;
+
+/// The directives about each person of a site.
 #[derive(Debug, Default)]
 struct OfSite {
-    people: HashMap<(SubjectKind, Subject), HashMap<Vec<u8>, (PrivacyAction, i64)>>,
+    people: HashMap<(SubjectKind, Subject), Said>,
     /// How many directives were hashed with each key.
     key_names: HashMap<String, usize>,
 }
