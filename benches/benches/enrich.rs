@@ -59,6 +59,7 @@ static ENRICHER: LazyLock<Enricher> = LazyLock::new(|| {
         referrers: Referrers::open(&data("referers.json")).unwrap(),
         sites: None,
         partners: RwLock::new(partners()),
+        privacy: std::sync::Arc::default(),
     };
     Enricher::new(Arc::new(knowledge), Metrics::new().unwrap(), Formats::single_object().unwrap())
 });

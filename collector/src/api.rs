@@ -1,7 +1,7 @@
 //! Hits as JSON: one object, an array, or one object a line (NDJSON).
 
 use hyper::StatusCode;
-use schemas::Protocol;
+use schemas::{Protocol, Signal};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -9,6 +9,7 @@ use crate::assemble::{self, Context};
 use crate::client::Client;
 use crate::fields::Fields;
 use crate::identity::Newcomer;
+use crate::objections;
 use crate::outcome::{Outcome, Received};
 use crate::policy::{self, Decision};
 use crate::publisher::{Durable, Messages, PublishError};
@@ -208,7 +209,13 @@ impl Prepared {
             return self.reject(received, Outcome::DroppedOrigin, index, OTHER_ORIGIN.to_owned());
         }
         let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement);
-        let Some(signal) = policy::decide(site, client, measurement).signal() else {
+        let objects = collector.objections.holds(&site_key, client, &fields);
+        if objects && self.cookies.is_empty() {
+            self.cookies = objections::set_cookies(client, &sites);
+        }
+        let decision =
+            if objects { policy::under(site, Signal::OptOut) } else { policy::decide(site, client, measurement) };
+        let Some(signal) = decision.signal() else {
             received.close(Outcome::DroppedObjection);
             self.answer.dropped += 1;
             return;

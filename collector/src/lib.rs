@@ -6,7 +6,7 @@
 //!    trusted, and reads its headers.
 //! 2. [`routes`] picks what is asked for. Hits come by [`pixel`] (a GIF) or [`api`] (JSON bodies, which [`body`]
 //!    decompresses within a cap); both yield [`fields`], the names that all protocols share.
-//! 3. [`policy`] decides from signals, opt-out and consent whether the hit is kept, made anonymous or dropped: before
+//! 3. [`policy`] decides from signals, opt-out, consent and [`objections`] that came by another way whether the hit is kept, made anonymous or dropped: before
 //!    anything is stored. What was meant as a hit and can't be read goes through it too, in [`unreadable`].
 //! 4. [`identity`] finds visitor and session: [`cookies`], the client's own ids, or a hash with a key of the day that
 //!    all collectors share through a topic ([`daily_keys`]) and then forget.
@@ -40,6 +40,7 @@ pub mod daily_keys;
 pub mod fields;
 pub mod identity;
 pub mod metrics;
+pub mod objections;
 pub mod opt_out;
 pub mod options;
 pub mod outcome;
@@ -56,6 +57,7 @@ pub use options::{Options, SERVICE};
 
 use daily_keys::DailyKeys;
 use metrics::Metrics;
+use objections::Objections;
 use publisher::Publisher;
 use routes::Collector;
 use service::sites::SitesFile;
@@ -77,6 +79,9 @@ pub enum StartError {
     /// The sites file is missing or wrong.
     #[error(transparent)]
     Sites(#[from] service::sites::SitesError),
+    /// The privacy keys are missing or wrong.
+    #[error(transparent)]
+    PrivacyKeys(#[from] service::privacy::keys::KeysError),
     /// A topic is missing or wrong.
     #[error(transparent)]
     Topics(#[from] service::kafka::TopicError),
@@ -137,8 +142,10 @@ pub async fn start(options: Options, shutdown: CancellationToken) -> Result<Runn
     sites.watch(shutdown.clone(), move |succeeded| watched.site_reload(succeeded));
     let publisher = Publisher::start(&options, Arc::clone(&metrics), health.clone(), shutdown.clone())?;
     let daily_keys = DailyKeys::start(&options, &health, &shutdown)?;
+    let objections = Objections::start(&options, &shutdown)?;
+    let metrics_of = Arc::clone(&metrics);
     let collector =
-        Arc::new(Collector { sites, publisher, daily_keys, metrics: Arc::clone(&metrics), endpoint, options });
+        Arc::new(Collector { sites, publisher, daily_keys, objections, metrics: metrics_of, endpoint, options });
 
     let (address, task) = server::start(collector, health, shutdown).await?;
     Ok(Running { address, metrics_address, metrics, task })

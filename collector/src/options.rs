@@ -23,6 +23,9 @@ pub struct Options {
     /// The file of the sites, read again when it changes
     #[arg(long, value_name = "FILE", default_value = "sites.toml")]
     pub sites: PathBuf,
+    /// Keys by which people are known in the topic privacy, the newest first; without them, only browsers object
+    #[arg(long, value_name = "FILE")]
+    pub privacy_keys: Option<PathBuf>,
     /// Region of this collector and its brokers; hits of sites that belong to another are refused
     #[arg(long, value_name = "NAME")]
     pub region: Option<String>,

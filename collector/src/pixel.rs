@@ -1,12 +1,13 @@
 //! Hits as a picture: whatever comes of them, the page gets its pixel.
 
 use hyper::header::HeaderValue;
-use schemas::Protocol;
+use schemas::{Protocol, Signal};
 
 use crate::assemble::{self, Context};
 use crate::client::Client;
 use crate::fields::{Fields, QueryError};
 use crate::identity::Newcomer;
+use crate::objections;
 use crate::outcome::Outcome;
 use crate::policy;
 use crate::publisher::Messages;
@@ -53,8 +54,12 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
         Err(outcome) => return Prepared::dropped(outcome),
     };
     let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement);
-    let Some(signal) = policy::decide(site, client, measurement).signal() else {
-        return Prepared::dropped(Outcome::DroppedObjection);
+    let objects = collector.objections.holds(&site_key, client, &fields);
+    let mut cookies = if objects { objections::set_cookies(client, &sites) } else { Vec::new() };
+    let decision =
+        if objects { policy::under(site, Signal::OptOut) } else { policy::decide(site, client, measurement) };
+    let Some(signal) = decision.signal() else {
+        return Prepared { cookies, ..Prepared::dropped(Outcome::DroppedObjection) };
     };
     let context = Context {
         site_key: &site_key,
@@ -69,7 +74,8 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
     collector.count_invalid(&assembled.invalid);
     let mut messages = Messages::default();
     collector.publisher.add_hit(&mut messages, &assembled.hit);
-    Prepared { messages, outcome: Outcome::Accepted, cookies: assembled.identity.cookies(site, client).collect() }
+    cookies.extend(assembled.identity.cookies(site, client));
+    Prepared { messages, outcome: Outcome::Accepted, cookies }
 }
 
 fn unreadable(collector: &Collector, client: &Client<'_>, query: &str, error: QueryError) -> Prepared {

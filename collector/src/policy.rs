@@ -22,8 +22,16 @@ pub enum Decision {
 pub fn decide(site: &Site, client: &Client<'_>, measurement_consent: Option<bool>) -> Decision {
     match objection(site, client, measurement_consent) {
         None => Decision::Keep,
-        Some(_) if site.signals == SignalPolicy::Drop => Decision::Drop,
-        Some(signal) => Decision::Anonymous(signal),
+        Some(signal) => under(site, signal),
+    }
+}
+
+/// What an objection means on a site.
+#[must_use]
+pub fn under(site: &Site, signal: Signal) -> Decision {
+    match site.signals {
+        SignalPolicy::Drop => Decision::Drop,
+        SignalPolicy::Anonymous => Decision::Anonymous(signal),
     }
 }
 

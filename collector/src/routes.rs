@@ -20,6 +20,7 @@ use crate::body::{self, BodyError, Bounds};
 use crate::client::{Client, Forwarding};
 use crate::daily_keys::DailyKeys;
 use crate::metrics::Metrics;
+use crate::objections::Objections;
 use crate::opt_out::{self, Wish};
 use crate::outcome::{Outcome, Received};
 use crate::publisher::Publisher;
@@ -52,6 +53,8 @@ pub struct Collector {
     pub publisher: Arc<Publisher>,
     /// The keys of the daily visitor hashes.
     pub daily_keys: DailyKeys,
+    /// Who objects.
+    pub objections: Objections,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Health and readiness.

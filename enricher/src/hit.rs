@@ -8,6 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prometheus::IntCounter;
 use schemas::codec::decode_all;
 use schemas::{DeadLetter, EnrichedHit, RawHit, Reader, Stage, Text, WireError, Writer};
+use service::privacy::directives::Directives;
 use service::sites::SitesFile;
 use uuid::Uuid;
 
@@ -17,6 +18,7 @@ use crate::data::user_agents::UserAgents;
 use crate::enrichments::{self, Context};
 use crate::metrics::Metrics;
 use crate::partners::index::PartnerIndex;
+use crate::privacy::{self, Visitor};
 
 /// Why a message can't become an enriched hit: a closed list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -102,6 +104,8 @@ pub enum Enriched {
     Written,
     /// It was refused, and nothing is written.
     Refused,
+    /// The person it is about had it erased, and nothing is written.
+    Erased,
 }
 
 /// Where a message was read.
@@ -128,6 +132,8 @@ pub struct Knowledge {
     pub sites: Option<Arc<SitesFile>>,
     /// What partners know.
     pub partners: RwLock<PartnerIndex>,
+    /// What people asked of us.
+    pub privacy: Arc<RwLock<Directives>>,
 }
 
 /// Counters of the hot way, looked up once.
@@ -198,10 +204,11 @@ impl Enricher {
     /// # Errors
     /// Where the message can't be enriched; what is in `out` is then of no use.
     pub fn enrich(&self, message: Option<&[u8]>, now: i64, out: &mut Vec<u8>) -> Result<(), Obstacle> {
-        self.enrich_unless(message, now, out, |_| false).map(|_| ())
+        self.enrich_unless(message, now, out, |_, _| false).map(|_| ())
     }
 
-    /// The same, unless the hit is to be refused, as a repetition is.
+    /// The same, unless the hit is to be refused, as a repetition is, or was erased. Whoever decides about refusing is told
+    /// whose the hit is now: of its own visitor, or of another one, as the person asked for that.
     ///
     /// # Errors
     /// Where the message can't be enriched; what is in `out` is then of no use.
@@ -210,15 +217,18 @@ impl Enricher {
         message: Option<&[u8]>,
         now: i64,
         out: &mut Vec<u8>,
-        refuse: impl FnOnce(&RawHit<'_>) -> bool,
+        refuse: impl FnOnce(&RawHit<'_>, Visitor) -> bool,
     ) -> Result<Enriched, Obstacle> {
         let message = message.ok_or_else(|| Obstacle::Dead {
             reason: DeadReason::Empty,
             detail: "the message has no value".to_owned(),
         })?;
         let body = self.reader.body(message)?;
-        let hit: RawHit<'_> = decode_all(&body).map_err(WireError::from)?;
-        if refuse(&hit) {
+        let mut hit: RawHit<'_> = decode_all(&body).map_err(WireError::from)?;
+        let directives = self.knowledge.privacy.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(visitor) = privacy::apply(&directives, &mut hit) else { return Ok(Enriched::Erased) };
+        drop(directives);
+        if refuse(&hit, visitor) {
             return Ok(Enriched::Refused);
         }
         guarded(|| self.enrich_hit(hit, now, out))?;
@@ -329,6 +339,7 @@ mod tests {
             referrers: Referrers::default(),
             sites: None,
             partners: RwLock::default(),
+            privacy: Arc::default(),
         };
         Enricher::new(Arc::new(knowledge), Metrics::new().unwrap(), Formats::single_object().unwrap())
     }

@@ -19,13 +19,15 @@ pub enum Outcome {
     Dead(DeadReason),
     /// The same hit of the same visitor was enriched a short time before. It is dropped.
     Duplicate,
+    /// The person it is about had it erased. It is dropped.
+    Erased,
     /// Its batch failed, and it is read again: by then it is another reading with an outcome of its own.
     Retried,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Enriched,
         Self::Dead(DeadReason::Empty),
         Self::Dead(DeadReason::HeaderMissing),
@@ -34,6 +36,7 @@ impl Outcome {
         Self::Dead(DeadReason::EnrichmentFailed),
         Self::Dead(DeadReason::TooLarge),
         Self::Duplicate,
+        Self::Erased,
         Self::Retried,
     ];
 
@@ -49,6 +52,7 @@ impl Outcome {
             Self::Dead(DeadReason::EnrichmentFailed) => "dead_enrichment_failed",
             Self::Dead(DeadReason::TooLarge) => "dead_too_large",
             Self::Duplicate => "duplicate",
+            Self::Erased => "erased",
             Self::Retried => "retried",
         }
     }
@@ -203,7 +207,7 @@ mod tests {
     #[test]
     fn every_outcome_has_a_name_of_its_own() {
         let names: std::collections::HashSet<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
-        assert_eq!(names.len(), 3 + DeadReason::ALL.len());
+        assert_eq!(names.len(), 4 + DeadReason::ALL.len());
         for reason in DeadReason::ALL {
             assert_eq!(Outcome::Dead(*reason).as_str(), format!("dead_{}", reason.as_str()));
         }

@@ -103,6 +103,9 @@ pub struct RunOptions {
     /// Hits of a partition that are remembered at most, to find duplicates among the next
     #[arg(long, value_name = "COUNT", default_value = "200000", value_parser = clap::value_parser!(u32).range(1..))]
     pub duplicate_hits: u32,
+    /// Keys by which people are known in the topic privacy, the newest first
+    #[arg(long, value_name = "PATH")]
+    pub privacy_keys: Option<PathBuf>,
     /// File of sites, for the hosts that are a site's own; read again when it changes
     #[arg(long, value_name = "PATH")]
     pub sites: Option<PathBuf>,

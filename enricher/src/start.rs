@@ -6,12 +6,16 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use schemas::topics::{HITS_DEAD, HITS_ENRICHED, HITS_RAW, PARTNERS};
+use schemas::topics::{self, HITS_DEAD, HITS_ENRICHED, HITS_RAW, PARTNERS};
 use schemas::{DeadLetter, EnrichedHit, RawHit, Reader, WireError, Writer};
+use service::compacted::BROKER;
 use service::endpoint::{Endpoint, ListenError};
 use service::health::Health;
 use service::kafka::TopicError;
 use service::options::KafkaOptions;
+use service::privacy::directives::Directives;
+use service::privacy::follower::{Follower as PrivacyFollower, PRIVACY};
+use service::privacy::keys::{Keys, KeysError};
 use service::sites::{SitesError, SitesFile};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +28,6 @@ use crate::metrics::{Metrics, result_name};
 use crate::options::{RunOptions, Without};
 use crate::partners::follower::{self, Follower};
 use crate::partners::index::PartnerIndex;
-use crate::partners::topic::BROKER;
 use crate::pipeline::batch::Limits;
 use crate::pipeline::duplicates::Remember;
 use crate::pipeline::group::WORKERS;
@@ -50,6 +53,9 @@ pub enum EnricherError {
     /// The sites file can't be used.
     #[error(transparent)]
     Sites(#[from] SitesError),
+    /// The privacy keys can't be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The topics can't be used.
     #[error(transparent)]
     Topics(#[from] TopicError),
@@ -94,7 +100,7 @@ pub async fn run(options: RunOptions, shutdown: CancellationToken) -> Result<(),
 /// Where something of this can't be used.
 pub async fn start(options: RunOptions, shutdown: CancellationToken) -> Result<Running, EnricherError> {
     let metrics = Metrics::new()?;
-    let health = Health::waiting_for(&[BROKER, follower::PARTNERS, WORKERS]);
+    let health = Health::waiting_for(&[BROKER, follower::PARTNERS, PRIVACY, WORKERS]);
     let endpoint = Endpoint { registry: metrics.registry.clone(), health: health.clone() };
     let metrics_address = endpoint.serve(options.common.metrics_listen, shutdown.clone()).await?;
     let knowledge = Arc::new(
@@ -105,13 +111,20 @@ pub async fn start(options: RunOptions, shutdown: CancellationToken) -> Result<R
         .await?,
     );
     watch(&knowledge, &metrics, &shutdown);
-    options.kafka.set_up_topics("enricher", &[HITS_RAW, HITS_ENRICHED, HITS_DEAD, PARTNERS]).await?;
+    options.kafka.set_up_topics("enricher", &[HITS_RAW, HITS_ENRICHED, HITS_DEAD, PARTNERS, topics::PRIVACY]).await?;
     let formats = in_background({
         let kafka = options.kafka.clone();
         move || Ok(formats(&kafka)?)
     })
     .await?;
     let enricher = Arc::new(Enricher::new(Arc::clone(&knowledge), metrics.clone(), formats));
+    let directives = PrivacyFollower {
+        kafka: options.kafka.clone(),
+        client: "enricher-privacy",
+        directives: Arc::clone(&knowledge.privacy),
+        health: health.clone(),
+        shutdown: shutdown.clone(),
+    };
     let follower = Follower {
         kafka: options.kafka.clone(),
         knowledge,
@@ -120,7 +133,7 @@ pub async fn start(options: RunOptions, shutdown: CancellationToken) -> Result<R
         shutdown: shutdown.clone(),
     };
     let workers = start_workers(&options, &enricher, &metrics, &health, &shutdown);
-    let workers = start_threads(follower, workers, &shutdown)?;
+    let workers = start_threads(follower, directives, workers, &shutdown)?;
     Ok(Running { metrics_address, metrics, health, shutdown, workers })
 }
 
@@ -184,6 +197,7 @@ fn read_files(options: &RunOptions) -> Result<Knowledge, EnricherError> {
             .map_or_else(|| Ok(UserAgents::without_expressions()), |path| UserAgents::open(&path))?,
         geoip: GeoIp::open(city.as_deref(), network.as_deref())?,
         partners: RwLock::new(PartnerIndex::with_room_for(options.partner_bytes)),
+        privacy: Arc::new(RwLock::new(Directives::new(options.privacy_keys.as_deref().map(Keys::open).transpose()?))),
     })
 }
 
@@ -265,21 +279,28 @@ fn start_workers(
     (1..=options.workers).map(worker).collect()
 }
 
-/// Starts the follower's thread at once, and those of the workers, which begin when it has caught up.
+/// Starts the threads of both followers at once, and those of the workers, which begin when both have caught up.
 fn start_threads(
     follower: Follower,
+    directives: PrivacyFollower,
     workers: Vec<Worker>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, EnricherError> {
-    let caught_up = CancellationToken::new();
-    let mut threads = vec![thread("partners", shutdown, {
-        let caught_up = caught_up.clone();
-        move || follower.run(&caught_up)
-    })?];
+    let [partners_known, privacy_known] = [CancellationToken::new(), CancellationToken::new()];
+    let mut threads = Vec::new();
+    threads.push(thread("partners", shutdown, {
+        let known = partners_known.clone();
+        move || follower.run(&known)
+    })?);
+    threads.push(thread("privacy", shutdown, {
+        let known = privacy_known.clone();
+        move || directives.run(&known)
+    })?);
     for worker in workers {
-        let (caught_up, ending) = (caught_up.clone(), shutdown.clone());
+        let (partners_known, privacy_known, ending) = (partners_known.clone(), privacy_known.clone(), shutdown.clone());
         threads.push(thread("worker", shutdown, move || {
-            while !caught_up.is_cancelled() && !ending.is_cancelled() {
+            let all_is_known = || partners_known.is_cancelled() && privacy_known.is_cancelled();
+            while !all_is_known() && !ending.is_cancelled() {
                 std::thread::sleep(Duration::from_millis(20));
             }
             worker.run();

@@ -33,6 +33,7 @@ fn enricher() -> Enricher {
         referrers: Referrers::parse(REFERRERS).unwrap(),
         sites: None,
         partners: RwLock::new(partners),
+        privacy: std::sync::Arc::default(),
     };
     Enricher::new(Arc::new(knowledge), Metrics::new().unwrap(), Formats::single_object().unwrap())
 }

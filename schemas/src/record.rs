@@ -507,12 +507,38 @@ symbols! {
         Unknown = "unknown",
         /// `visitor_id`.
         VisitorId = "visitor_id",
-        /// `email_hash`.
-        EmailHash = "email_hash",
-        /// `phone_hash`.
-        PhoneHash = "phone_hash",
-        /// `contact_id`.
-        ContactId = "contact_id",
+        /// `email`.
+        Email = "email",
+        /// `phone`.
+        Phone = "phone",
+    }
+}
+
+symbols! {
+    /// How far a stage is with a directive.
+    pub enum StageState {
+        /// `unknown`.
+        Unknown = "unknown",
+        /// `hidden`: nobody sees the rows any more.
+        Hidden = "hidden",
+        /// `done`: the rows are physically gone.
+        Done = "done",
+    }
+}
+
+record! {
+    /// How far a stage is with a directive.
+    pub struct StageReport<'a> {
+        /// Which service reports.
+        pub stage: Stage,
+        /// How far it is.
+        pub state: StageState,
+        /// Which process of the service.
+        pub instance: Text<'a>,
+        /// Rows it touched.
+        pub rows: i64,
+        /// Clock of the stage, Unix milliseconds.
+        pub reported_at: i64,
     }
 }
 
@@ -537,7 +563,7 @@ symbols! {
 }
 
 record! {
-    /// What a person asked of us about the data on them, as every stage has to carry it out.
+    /// What a person asked of us about the data on them, as every stage has to carry it out, or how far a stage is with it.
     pub struct PrivacyDirective<'a> {
         /// Names the request.
         pub directive_id: Uuid,
@@ -545,8 +571,10 @@ record! {
         pub site: Text<'a>,
         /// What names the person.
         pub subject_kind: SubjectKind,
-        /// Keyed hash of what names the person, lower-case hex.
+        /// Keyed hash of site, kind and what names the person, lower-case hex.
         pub subject: Text<'a>,
+        /// Name of the key that hashed it.
+        pub key_name: Text<'a>,
         /// The right that is exercised.
         pub action: PrivacyAction,
         /// When the request was made, Unix milliseconds.
@@ -559,7 +587,13 @@ record! {
         pub purpose: Text<'a>,
         /// Partner that is permitted or withdrawn.
         pub partner: Text<'a>,
+        /// Version of the wording that the person saw when permitting.
+        pub wording: Text<'a>,
+        /// Where it is written down that the person said so; names nobody.
+        pub evidence: Text<'a>,
         /// Who entered the request.
         pub operator: Text<'a>,
+        /// Absent in a directive; else the message tells how far a stage is with it.
+        pub report: Option<StageReport<'a>>,
     }
 }

@@ -1,5 +1,7 @@
 //! The topic catalogue: the one place that says which topics there are and how they are kept.
 
+use crate::record::{PrivacyAction, PrivacyDirective};
+
 /// How a topic is cleaned up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
@@ -65,7 +67,7 @@ pub const PARTNERS: Topic = Topic {
 /// What people asked of us about the data on them.
 pub const PRIVACY: Topic = Topic {
     name: "privacy",
-    key: "site + subject",
+    key: "site + subject + action",
     value: "PrivacyDirective",
     partitions: 3,
     cleanup: Cleanup::Compact,
@@ -138,6 +140,27 @@ pub fn visitor_key(site: &str, visitor: &str, out: &mut Vec<u8>) {
     // No site key holds a zero byte.
     out.push(0);
     out.extend_from_slice(visitor.as_bytes());
+}
+
+/// Key of a directive: a newer one about the same right of the same subject takes its place, as does a newer report of the
+/// same stage. Corrections stand side by side, as they may be about different fields.
+#[must_use]
+pub fn privacy_key(directive: &PrivacyDirective<'_>) -> Vec<u8> {
+    let id = directive.directive_id.to_string();
+    let one_of_many = if directive.action == PrivacyAction::Rectify { id.as_str() } else { "" };
+    let mut parts = vec![
+        directive.site.as_ref(),
+        directive.subject_kind.as_str(),
+        directive.subject.as_ref(),
+        directive.action.as_str(),
+        directive.partner.as_ref(),
+        directive.purpose.as_ref(),
+        one_of_many,
+    ];
+    if let Some(report) = &directive.report {
+        parts.extend([report.stage.as_str(), report.instance.as_ref()]);
+    }
+    parts.join("\0").into_bytes()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use schemas::wire::parse_versions;
 use schemas::{
     Campaign, Consent, Contact, DeadLetter, Device, DeviceKind, EnrichedHit, IpPolicy, Kind, Map, MatchKind, Network,
     PageAddress, PartnerMatch, PartnerRecord, Place, PrivacyAction, PrivacyDirective, Protocol, RawHit, Reader, Record,
-    Signal, Source, SourceKind, Stage, SubjectKind, Text, VisitorIdSource, WireError, Writer,
+    Signal, Source, SourceKind, Stage, StageReport, StageState, SubjectKind, Text, VisitorIdSource, WireError, Writer,
 };
 use uuid::Uuid;
 
@@ -170,7 +170,11 @@ proptest! {
         agrees(&partner, &encoded(&partner))?;
         let directive = PrivacyDirective {
             directive_id: id, site: a.clone(), subject_kind: enums.2, subject: b.clone(), action: enums.3, issued_at: number,
-            due_at: long, fields: map, purpose: c.clone(), partner: d.clone(), operator: a.clone(),
+            due_at: long, fields: map, purpose: c.clone(), partner: d.clone(), operator: a.clone(), key_name: b.clone(),
+            wording: c.clone(), evidence: d.clone(),
+            report: long.map(|rows| StageReport {
+                stage: enums.0, state: StageState::Hidden, instance: a.clone(), rows, reported_at: number,
+            }),
         };
         agrees(&directive, &encoded(&directive))?;
     }

@@ -88,6 +88,19 @@ pub fn passes(error: &KafkaError) -> bool {
     )
 }
 
+/// Logs an error of a client that goes on by itself. It repeats many times a second that brokers are away; operators want to
+/// read that once, when it begins and when it ends, which readers of topics see to ([`crate::compacted`]).
+pub fn log_client_error(client: &str, error: &KafkaError, reason: &str) {
+    match error.rdkafka_error_code() {
+        // Reaching an end is what the reader of a topic waits for.
+        Some(RDKafkaErrorCode::PartitionEOF) => {}
+        Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
+            tracing::debug!(client, %error, reason, "no connection to a broker");
+        }
+        _ => tracing::warn!(client, %error, reason, "Kafka's client"),
+    }
+}
+
 /// Asks the brokers, and again while their answer is an error that passes, for at most `patience`. Blocks.
 ///
 /// # Errors

@@ -23,7 +23,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext};
-use schemas::topics::{HITS_DEAD, HITS_RAW, Topic, VISITOR_KEYS};
+use schemas::topics::{HITS_DEAD, HITS_RAW, PRIVACY, Topic, VISITOR_KEYS};
 use schemas::{DeadLetter, RawHit, Writer};
 use service::health::Health;
 use tokio::sync::{Notify, oneshot};
@@ -41,7 +41,7 @@ use brokers::Brokers;
 use waiting::Waiting;
 
 /// The topics that a collector needs.
-pub const TOPICS: &[Topic] = &[HITS_RAW, HITS_DEAD, VISITOR_KEYS];
+pub const TOPICS: &[Topic] = &[HITS_RAW, HITS_DEAD, PRIVACY, VISITOR_KEYS];
 
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);

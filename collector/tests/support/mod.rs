@@ -68,7 +68,7 @@ impl Fixture {
 
     pub fn start_unready(arguments: &[&str]) -> Self {
         let broker = MockCluster::new(1).unwrap();
-        for (topic, partitions) in [("hits.raw", 3), ("hits.dead", 1), ("visitor.keys", 1)] {
+        for (topic, partitions) in [("hits.raw", 3), ("hits.dead", 1), ("privacy", 1), ("visitor.keys", 1)] {
             broker.create_topic(topic, partitions, 1).unwrap();
         }
         let folder = tempfile::tempdir().unwrap();

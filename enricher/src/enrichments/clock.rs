@@ -1,7 +1,7 @@
 //! When it happened. Clients' clocks are wrong by seconds to years. The collector knows when the hit arrived and, from
 //! clients that tell when they sent it, how wrong their clock is.
 
-use schemas::EnrichedHit;
+use schemas::{EnrichedHit, RawHit};
 
 use super::{Context, Problem, note};
 
@@ -15,16 +15,24 @@ const BELIEVED_AGE: i64 = DAY;
 const TOLERANCE: i64 = 5 * SECOND;
 
 pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, _: &Context<'a>) {
-    let received = hit.hit.received_at;
-    hit.clock_skew_ms = hit.hit.sent_at.map(|sent| received.saturating_sub(sent));
-    let (occurred, problem) = match (hit.hit.client_time, hit.clock_skew_ms) {
-        (None, _) => (received, None),
-        (Some(time), Some(skew)) => corrected(time.saturating_add(skew), received),
-        (Some(time), None) => believed(time, received),
-    };
+    hit.clock_skew_ms = skew(&hit.hit);
+    let (occurred, problem) = occurred_at(&hit.hit);
     hit.occurred_at = occurred;
     if let Some(problem) = problem {
         note(hit, problem);
+    }
+}
+
+fn skew(hit: &RawHit<'_>) -> Option<i64> {
+    hit.sent_at.map(|sent| hit.received_at.saturating_sub(sent))
+}
+
+/// When a hit happened, Unix milliseconds, and what was wrong with what its client says of that.
+pub(crate) fn occurred_at(hit: &RawHit<'_>) -> (i64, Option<Problem>) {
+    match (hit.client_time, skew(hit)) {
+        (None, _) => (hit.received_at, None),
+        (Some(time), Some(skew)) => corrected(time.saturating_add(skew), hit.received_at),
+        (Some(time), None) => believed(time, hit.received_at),
     }
 }
 
@@ -45,8 +53,6 @@ fn believed(time: i64, received: i64) -> (i64, Option<Problem>) {
 
 #[cfg(test)]
 mod tests {
-    use schemas::RawHit;
-
     use super::super::testing::{Knowledge, problems};
     use super::*;
 

@@ -7,7 +7,7 @@
 mod address_policy;
 mod bot;
 mod campaign;
-mod clock;
+pub(crate) mod clock;
 mod device;
 mod language;
 mod network;

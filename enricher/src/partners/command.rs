@@ -8,12 +8,13 @@ use std::time::Duration;
 use rdkafka::message::Message;
 use schemas::topics::PARTNERS;
 use schemas::{MatchKind, PartnerRecord, Reader, WireError, Writer};
+use service::compacted::ReadError;
 use service::options::KafkaOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::file::{self, Format, LineError};
 use super::key::{self, RecordKey};
-use super::topic::{TopicError, TopicReader, record_of};
+use super::topic::{self, record_of};
 use crate::options::{Filter, ImportOptions, ListOptions, RemoveOptions};
 use crate::pipeline::outbox::{Delivery, Outbox, OutboxError, Outgoing};
 use crate::pipeline::worker::unix_milliseconds;
@@ -52,7 +53,7 @@ pub enum CommandError {
     SetUp(#[from] service::kafka::TopicError),
     /// The topic can't be read.
     #[error(transparent)]
-    Topic(#[from] TopicError),
+    Topic(#[from] ReadError),
     /// The topic says nothing.
     #[error("the brokers did not answer for {0:?}; are they up, and is --kafka-brokers right?")]
     Silent(Duration),
@@ -197,7 +198,7 @@ impl Wanted {
 /// The records that are in the topic now and match, by key.
 fn read_all(kafka: &KafkaOptions, wanted: &Wanted) -> Result<BTreeMap<Vec<u8>, PartnerRecord<'static>>, CommandError> {
     let reader = Reader::new::<PartnerRecord<'_>>(kafka.registry())?;
-    let mut topic = TopicReader::open(kafka, None)?;
+    let mut topic = topic::open(kafka, None)?;
     let mut records = BTreeMap::new();
     let mut heard = std::time::Instant::now();
     while !topic.has_reached_end() {

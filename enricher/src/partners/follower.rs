@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rdkafka::message::Message;
 use schemas::{PartnerRecord, Reader, WireError};
+use service::compacted::ReadError;
 use service::health::Health;
 use service::options::KafkaOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::index::Refusal;
-use super::topic::{TopicError, TopicReader, record_of};
+use super::topic::{self, record_of};
 use crate::hit::Knowledge;
 use crate::metrics::Metrics;
 
@@ -51,11 +52,11 @@ impl Follower {
         }
     }
 
-    fn follow(&self, caught_up: &CancellationToken) -> Result<(), TopicError> {
+    fn follow(&self, caught_up: &CancellationToken) -> Result<(), ReadError> {
         let registry = self.kafka.registry();
         let records = Reader::new::<PartnerRecord<'_>>(registry)
-            .map_err(|error| TopicError::Wire(self.kafka.topic(&schemas::topics::PARTNERS), error))?;
-        let mut topic = TopicReader::open(&self.kafka, Some(self.health.clone()))?;
+            .map_err(|error| ReadError::Wire(self.kafka.topic(&schemas::topics::PARTNERS), error))?;
+        let mut topic = topic::open(&self.kafka, Some(self.health.clone()))?;
         while !self.shutdown.is_cancelled() {
             match topic.next(WAIT) {
                 Ok(Some(message)) => self.take_in(&message, &records),

@@ -31,6 +31,7 @@ use crate::client_errors;
 use crate::hit::{Burial, Coordinates, DeadReason, Enriched, Enricher, Obstacle};
 use crate::metrics::{Metrics, Outcome};
 use crate::options::Delivery;
+use crate::privacy::Visitor;
 
 /// Waits between two starts grow from the first to the second.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -276,20 +277,24 @@ impl Worker {
         let now = unix_milliseconds();
         let Coordinates { topic, partition, offset } = coordinates;
         buffer.clear();
-        let mut identity = None;
-        let refuse = |hit: &RawHit<'_>| {
-            identity = Identity::of(message.key(), hit.hit_id, hit.received_at);
+        let (mut identity, mut other_key) = (None, None);
+        let refuse = |hit: &RawHit<'_>, visitor: Visitor| {
+            other_key = visitor.key_of(hit);
+            identity = Identity::of(other_key.as_deref().or(message.key()), hit.hit_id, hit.received_at);
             identity.is_some_and(|identity| batch.windows().is_duplicate(partition, &identity))
         };
         let (reason, detail) = match self.enricher.enrich_unless(message.payload(), now, buffer, refuse) {
             Ok(Enriched::Refused) => return Ok((Outcome::Duplicate, None)),
-            Ok(Enriched::Written) => match batch.outbox.send(self.enriched(message, recall, buffer)) {
-                Ok(()) => return Ok((Outcome::Enriched, identity)),
-                Err(OutboxError::TooLarge) => {
-                    (DeadReason::TooLarge, format!("the enriched hit has {} bytes", buffer.len()))
+            Ok(Enriched::Erased) => return Ok((Outcome::Erased, None)),
+            Ok(Enriched::Written) => {
+                match batch.outbox.send(self.enriched(message, other_key.as_deref(), recall, buffer)) {
+                    Ok(()) => return Ok((Outcome::Enriched, identity)),
+                    Err(OutboxError::TooLarge) => {
+                        (DeadReason::TooLarge, format!("the enriched hit has {} bytes", buffer.len()))
+                    }
+                    Err(error) => return Err(error.into()),
                 }
-                Err(error) => return Err(error.into()),
-            },
+            }
             Err(Obstacle::Dead { reason, detail }) => (reason, detail),
             Err(Obstacle::Later(error)) => return Err(SessionError::Later(error)),
         };
@@ -305,11 +310,17 @@ impl Worker {
 
     /// Where an enriched hit goes: to the partition where a new owner of this one will look for it, under the time of
     /// its raw hit, by which it is found there.
-    fn enriched<'a>(&'a self, message: &'a BorrowedMessage<'_>, recall: &Recall, value: &'a [u8]) -> Outgoing<'a> {
+    fn enriched<'a>(
+        &'a self,
+        message: &'a BorrowedMessage<'_>,
+        other_key: Option<&'a [u8]>,
+        recall: &Recall,
+        value: &'a [u8],
+    ) -> Outgoing<'a> {
         Outgoing {
             topic: &self.enriched_topic,
             partition: recall.has_same_partitions().then(|| message.partition()),
-            key: message.key(),
+            key: other_key.or(message.key()),
             value: Some(value),
             time: message.timestamp().to_millis(),
         }

@@ -23,6 +23,8 @@ pub struct Servers {
     pub clickhouse: String,
     /// The sites file.
     pub sites: PathBuf,
+    /// The keys by which people are known in the topic of privacy.
+    pub privacy_keys: PathBuf,
 }
 
 /// One service to run.
@@ -42,6 +44,7 @@ pub fn services(settings: &Settings, servers: &Servers) -> Vec<Service> {
     let data = |path: PathBuf| path.display().to_string();
     let (paths, sites) = (Paths::new(), data(servers.sites.clone()));
     let run = || vec!["run".to_owned()];
+    let privacy = options(&[("--privacy-keys", &data(servers.privacy_keys.clone()))]);
     let sink = [run(), clickhouse_options(settings, servers), kafka_options(servers), membership()].concat();
     let enricher_data = options(&[
         ("--sites", &sites),
@@ -62,13 +65,13 @@ pub fn services(settings: &Settings, servers: &Servers) -> Vec<Service> {
             "enricher",
             metrics(settings.enricher_metrics_port),
             settings.enricher_metrics_port,
-            [run(), enricher_data, delivery, kafka_options(servers), membership()].concat(),
+            [run(), enricher_data, privacy.clone(), delivery, kafka_options(servers), membership()].concat(),
         ),
         service(
             "collector",
             settings.collector_url(),
             settings.collector_metrics_port,
-            [collector, kafka_options(servers)].concat(),
+            [collector, privacy, kafka_options(servers)].concat(),
         ),
     ]
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
 
 /// How often the parts are looked at.
 const WATCH: Duration = Duration::from_millis(200);
@@ -153,7 +154,8 @@ impl Supervisor {
             self.ready(Part { note: "not ours".to_owned(), ..clickhouse_part });
         }
         let (brokers, mock_prefix) = brokers?;
-        Ok(Servers { brokers, mock_prefix, clickhouse: settings.clickhouse_url(), sites: self.sites_file()? })
+        let (sites, privacy_keys) = (self.sites_file()?, self.privacy_keys()?);
+        Ok(Servers { brokers, mock_prefix, clickhouse: settings.clickhouse_url(), sites, privacy_keys })
     }
 
     /// The brokers, and where they are the mock, what the topics start with.
@@ -213,6 +215,18 @@ impl Supervisor {
         fs::write(&copy, text.replace(DEFAULT_SITE_PORT, &port))
             .with_context(|| format!("can't write {}", copy.display()))?;
         Ok(copy)
+    }
+
+    /// The keys by which people are known in the topic of privacy: made once, and kept with the data.
+    fn privacy_keys(&self) -> anyhow::Result<PathBuf> {
+        let path = self.settings.data("privacy.keys");
+        if !path.is_file() {
+            let [first, second] = [Uuid::new_v4(), Uuid::new_v4()].map(Uuid::simple);
+            let cannot = || format!("can't write {}", path.display());
+            fs::create_dir_all(self.settings.data("")).with_context(cannot)?;
+            fs::write(&path, format!("local {first}{second}\n")).with_context(cannot)?;
+        }
+        Ok(path)
     }
 
     /// Announces a part that starts now.

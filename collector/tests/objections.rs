@@ -1,0 +1,77 @@
+//! Who objects by another way than the browser is known at the next contact.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails here has failed")]
+
+#[allow(dead_code, reason = "the other tests use the rest")]
+mod support;
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use schemas::topics::privacy_key;
+use schemas::{PrivacyAction, PrivacyDirective, Signal, SubjectKind, VisitorIdSource, Writer};
+use service::privacy::keys::{Keys, normal};
+use support::{Fixture, cookies, header};
+
+fn object(collector: &Fixture, keys: &Keys, site: &'static str, kind: SubjectKind, value: &str) {
+    let key = keys.newest();
+    let directive = PrivacyDirective {
+        site: site.into(),
+        subject_kind: kind,
+        subject: hex::encode(key.hash(site, kind, &normal(kind, value))).into(),
+        key_name: key.name().into(),
+        action: PrivacyAction::Object,
+        ..PrivacyDirective::default()
+    };
+    let mut message = Vec::new();
+    Writer::single_object::<PrivacyDirective<'_>>().unwrap().write(&directive, &mut message);
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", collector.broker.bootstrap_servers()).create().unwrap();
+    let topic_key = privacy_key(&directive);
+    producer.send(BaseRecord::to("privacy").key(&topic_key).payload(&message)).map_err(|(error, _)| error).unwrap();
+    producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn who_objects_is_known_again_and_gets_the_cookie_that_says_so() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("one {}\n", "5a".repeat(32))).unwrap();
+    let keys = Keys::open(file.path()).unwrap();
+    let collector = Fixture::start(&[&format!("--privacy-keys={}", file.path().display())]);
+    object(&collector, &keys, "demo", SubjectKind::VisitorId, "v-1");
+    object(&collector, &keys, "demo", SubjectKind::Email, "ada@steel.example");
+    object(&collector, &keys, "drop", SubjectKind::VisitorId, "v-1");
+
+    let known = [("cookie", "hitmeter_visitor=v-1")];
+    let says_so = |cookies: &[String]| cookies.iter().any(|cookie| cookie.starts_with("hitmeter_opt_out=1"));
+    collector.until("the objection is known", || says_so(&cookies(&collector.get("/p.gif?site=demo", &known))));
+    let signals = || {
+        let mut found = Vec::new();
+        collector.hits(|_, hit| found.push(hit.signal));
+        (found.iter().filter(|signal| **signal == Signal::None).count(), found.len())
+    };
+    let before = signals();
+
+    let forgets = |cookies: &[String]| cookies.iter().any(|cookie| cookie.starts_with("hitmeter_visitor=; "));
+    assert!(forgets(&cookies(&collector.get("/p.gif?site=demo", &known))));
+    let form = r#"{"site":"demo","event":"form","visitor":"somebody","contact":{"email":"Ada@Steel.example"}}"#;
+    assert!(says_so(&cookies(&collector.post("/v1/hits", &[], form))));
+    let dropped = collector.get("/p.gif?site=drop", &known);
+    assert_eq!(header(&dropped, "x-hitmeter-outcome"), Some("dropped_objection"));
+    assert!(says_so(&cookies(&dropped)));
+    // A browser that says so itself needs to be told nothing.
+    assert!(cookies(&collector.get("/p.gif?site=demo", &[("cookie", "hitmeter_opt_out=1")])).is_empty());
+    // Others are as they were.
+    assert!(!says_so(&cookies(&collector.get("/p.gif?site=demo", &[("cookie", "hitmeter_visitor=v-2")]))));
+
+    let after = signals();
+    assert_eq!((after.0 - before.0, after.1 - before.1), (1, 4));
+    collector.hits(|key, hit| {
+        if hit.signal == Signal::OptOut {
+            assert_eq!((hit.visitor_id_source, hit.contact), (VisitorIdSource::DailyHash, None));
+            assert!(!String::from_utf8_lossy(key).contains("v-1"));
+        }
+    });
+    collector.assert_outcomes_add_up();
+}

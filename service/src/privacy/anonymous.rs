@@ -1,0 +1,81 @@
+//! A hit without anything that identifies.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use schemas::{IpPolicy, Map, RawHit, Signal, Text, VisitorIdSource};
+
+/// Takes off all that could tell who a hit is about: ids, business card, free properties, and the queries of addresses, which
+/// may hold anything. Of the client's address the network part is left, where the site keeps any.
+pub fn anonymise(hit: &mut RawHit<'_>) {
+    hit.visitor_id = Text::default();
+    hit.visitor_id_source = VisitorIdSource::None;
+    (hit.session_id, hit.page_view_id) = (None, None);
+    hit.contact = None;
+    hit.properties = Map::default();
+    hit.signal = Signal::OptOut;
+    if hit.ip_policy == IpPolicy::Full {
+        hit.ip_policy = IpPolicy::Truncated;
+    }
+    hit.ip = network_part(&hit.ip).map_or_else(Text::default, Text::Owned);
+    for address in [&mut hit.page_url, &mut hit.referrer, &mut hit.target_url] {
+        cut_query(address);
+    }
+}
+
+/// The first three of four bytes, or the first three of eight groups.
+fn network_part(address: &str) -> Option<String> {
+    Some(match address.parse().ok()? {
+        IpAddr::V4(address) => {
+            let [a, b, c, _] = address.octets();
+            IpAddr::from([a, b, c, 0]).to_string()
+        }
+        IpAddr::V6(address) => {
+            let [a, b, c, ..] = address.segments();
+            IpAddr::from([a, b, c, 0, 0, 0, 0, 0]).to_string()
+        }
+    })
+}
+
+fn cut_query(address: &mut Text<'_>) {
+    if let Some(end) = address.find(['?', '#']) {
+        match address {
+            Cow::Borrowed(text) => *text = &text[..end],
+            Cow::Owned(text) => text.truncate(end),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::Contact;
+    use schemas::codec::Encode;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_person_is_left() {
+        let properties = Map(vec![("plan".into(), "secret-9".into())]);
+        let mut hit = RawHit {
+            visitor_id: "secret-1".into(),
+            session_id: Some(uuid::Uuid::from_u128(7)),
+            page_view_id: Some(uuid::Uuid::from_u128(8)),
+            contact: Some(Contact { email: "secret-2".into(), ..Contact::default() }),
+            page_url: "https://shop.example/a?mail=secret-3".into(),
+            referrer: Text::Owned("https://x.example/#secret-4".to_owned()),
+            ip: "192.0.2.77".into(),
+            ip_policy: IpPolicy::Full,
+            properties,
+            ..RawHit::default()
+        };
+        anonymise(&mut hit);
+        assert_eq!(
+            (&*hit.page_url, &*hit.referrer, &*hit.ip),
+            ("https://shop.example/a", "https://x.example/", "192.0.2.0")
+        );
+        assert_eq!((hit.session_id, hit.page_view_id), (None, None));
+        let mut bytes = Vec::new();
+        hit.encode(&mut bytes);
+        assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
+    }
+}

@@ -1,0 +1,363 @@
+//! All directives in memory, and what they mean for one hit.
+//!
+//! | right | a hit from before the request | a hit from after it |
+//! |---|---|---|
+//! | erase | is not there | is kept |
+//! | forget | is not there | is kept under another visitor id |
+//! | object | is kept | is kept without anything that identifies |
+//!
+//! The others are not about hits. As directives stay in the topic, it makes no difference when a hit comes: a replayed day, a
+//! replayed dead letter and a hit that a browser sends a week late are judged as they would have been then.
+
+use std::collections::HashMap;
+
+use schemas::{Contact, PrivacyAction, PrivacyDirective, SubjectKind};
+
+use super::keys::{Keys, Subject, normal};
+
+/// What is to be done with a hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Keep,
+    /// It is dropped: whoever it is about had it erased.
+    Erase,
+    /// Everything that identifies is taken off.
+    Anonymise,
+    /// It is kept under this visitor id, as the person is not to be linked with the past.
+    Rename(String),
+}
+
+/// What names the person of a hit.
+#[derive(Debug, Clone, Copy)]
+pub struct Person<'a> {
+    /// Key of the site.
+    pub site: &'a str,
+    /// Visitor id; empty where there is none.
+    pub visitor: &'a str,
+    /// What was submitted, if anything was.
+    pub contact: Option<&'a Contact<'a>>,
+    /// When it happened, Unix milliseconds; the earliest that is known.
+    pub at: i64,
+}
+
+/// Rights of one subject: times, Unix milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Rights {
+    erased: Option<i64>,
+    forgotten: Option<i64>,
+    objected: Option<i64>,
+}
+
+impl Rights {
+    /// The latest of each right.
+    fn of<'a>(said: impl Iterator<Item = &'a (PrivacyAction, i64)>) -> Self {
+        let mut rights = Self::default();
+        for (action, at) in said {
+            let time = match action {
+                PrivacyAction::Erase => &mut rights.erased,
+                PrivacyAction::Forget => &mut rights.forgotten,
+                _ => &mut rights.objected,
+            };
+            *time = (*time).max(Some(*at));
+        }
+        rights
+    }
+}
+
+/// Whom a directive is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    site: String,
+    key_name: String,
+    kind: SubjectKind,
+    subject: Subject,
+}
+
+/// The directives about one person, by their key in the topic: right and time.
+type Said = HashMap<Vec<u8>, (PrivacyAction, i64)>;
+
+/// The directives about each person of a site.
+#[derive(Debug, Default)]
+struct OfSite {
+    people: HashMap<(SubjectKind, Subject), Said>,
+    /// How many directives were hashed with each key.
+    key_names: HashMap<String, usize>,
+}
+
+/// All directives that are about hits.
+#[derive(Debug, Default)]
+pub struct Directives {
+    keys: Option<Keys>,
+    places: HashMap<Vec<u8>, Place>,
+    sites: HashMap<String, OfSite>,
+}
+
+/// Why a directive can't be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// There are no keys at all.
+    #[error("there are directives but no keys to know the people by; give the file with --privacy-keys")]
+    NoKeys,
+    /// The key is not in the file.
+    #[error("a directive was hashed with key {0:?}, which is not in the file of --privacy-keys")]
+    UnknownKey(String),
+    /// The subject is not a hash.
+    #[error("the subject of a directive is not 64 hex digits")]
+    Subject,
+}
+
+impl Directives {
+    /// Without any directive yet.
+    #[must_use]
+    pub fn new(keys: Option<Keys>) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> Option<&Keys> {
+        self.keys.as_ref()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Takes in what the topic has under a key; nothing where it was removed.
+    ///
+    /// # Errors
+    /// Where the directive can't be carried out.
+    pub fn apply(&mut self, key: &[u8], directive: Option<&PrivacyDirective<'_>>) -> Result<(), Unusable> {
+        self.remove(key);
+        let is_about_hits = |each: &&PrivacyDirective<'_>| {
+            let right = matches!(each.action, PrivacyAction::Erase | PrivacyAction::Forget | PrivacyAction::Object);
+            right && each.report.is_none()
+        };
+        let Some(directive) = directive.filter(is_about_hits) else { return Ok(()) };
+        let place = self.place(directive)?;
+        let site = self.sites.entry(place.site.clone()).or_default();
+        *site.key_names.entry(place.key_name.clone()).or_default() += 1;
+        let person = site.people.entry((place.kind, place.subject)).or_default();
+        person.insert(key.to_vec(), (directive.action, directive.issued_at));
+        self.places.insert(key.to_vec(), place);
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        let Some(place) = self.places.remove(key) else { return };
+        let Some(site) = self.sites.get_mut(&place.site) else { return };
+        let of = (place.kind, place.subject);
+        if let Some(person) = site.people.get_mut(&of) {
+            person.remove(key);
+            if person.is_empty() {
+                site.people.remove(&of);
+            }
+        }
+        if let Some(count) = site.key_names.get_mut(&place.key_name) {
+            *count -= 1;
+        }
+        site.key_names.retain(|_, count| *count > 0);
+        if site.people.is_empty() {
+            self.sites.remove(&place.site);
+        }
+    }
+
+    fn place(&self, directive: &PrivacyDirective<'_>) -> Result<Place, Unusable> {
+        let keys = self.keys.as_ref().ok_or(Unusable::NoKeys)?;
+        if keys.get(&directive.key_name).is_none() {
+            return Err(Unusable::UnknownKey(directive.key_name.clone().into_owned()));
+        }
+        let mut subject = Subject::default();
+        hex::decode_to_slice(directive.subject.as_bytes(), &mut subject).map_err(|_| Unusable::Subject)?;
+        Ok(Place {
+            site: directive.site.clone().into_owned(),
+            key_name: directive.key_name.clone().into_owned(),
+            kind: directive.subject_kind,
+            subject,
+        })
+    }
+
+    /// What is to be done with a hit. Costs nothing for sites without directives.
+    #[must_use]
+    pub fn judge(&self, person: &Person<'_>) -> Verdict {
+        let Some(site) = self.sites.get(person.site) else { return Verdict::Keep };
+        let mut verdict = Verdict::Keep;
+        for (kind, value) in identifiers(person) {
+            let Some((rights, subject)) = self.rights(site, person.site, kind, &value) else { continue };
+            let is_past = |time: Option<i64>| time.is_some_and(|time| person.at <= time);
+            let is_since = |time: Option<i64>| time.is_some_and(|time| person.at > time);
+            if is_past(rights.erased) || is_past(rights.forgotten) {
+                return Verdict::Erase;
+            }
+            if is_since(rights.objected) {
+                verdict = Verdict::Anonymise;
+            } else if is_since(rights.forgotten) && kind == SubjectKind::VisitorId && verdict == Verdict::Keep {
+                verdict = Verdict::Rename(another_id(&subject, rights.forgotten.unwrap_or_default()));
+            }
+        }
+        verdict
+    }
+
+    fn rights(&self, of: &OfSite, site: &str, kind: SubjectKind, value: &str) -> Option<(Rights, Subject)> {
+        let keys = self.keys.as_ref()?;
+        of.key_names.keys().filter_map(|name| keys.get(name)).find_map(|key| {
+            let subject = key.hash(site, kind, value);
+            of.people.get(&(kind, subject)).map(|said| (Rights::of(said.values()), subject))
+        })
+    }
+
+    /// Whether the rows of an identifier of a site have to go, and those up to when, Unix milliseconds.
+    #[must_use]
+    pub fn erased_until(&self, site: &str, kind: SubjectKind, value: &str) -> Option<i64> {
+        let (rights, _) = self.rights(self.sites.get(site)?, site, kind, &normal(kind, value))?;
+        rights.erased.max(rights.forgotten)
+    }
+
+    /// Since when a person objects, Unix milliseconds.
+    #[must_use]
+    pub fn objects_since(&self, site: &str, kind: SubjectKind, value: &str) -> Option<i64> {
+        self.rights(self.sites.get(site)?, site, kind, &normal(kind, value))?.0.objected
+    }
+}
+
+fn identifiers(person: &Person<'_>) -> impl Iterator<Item = (SubjectKind, String)> {
+    let told = |kind, value: Option<&str>| value.map(|value| (kind, normal(kind, value)));
+    let contact = person.contact;
+    [
+        told(SubjectKind::VisitorId, Some(person.visitor)),
+        told(SubjectKind::Email, contact.map(|contact| contact.email.as_ref())),
+        told(SubjectKind::Phone, contact.map(|contact| contact.phone.as_ref())),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|(_, value)| !value.is_empty())
+}
+
+/// A visitor id that is the same for all later hits, and tells nobody the one from before.
+fn another_id(subject: &Subject, forgotten_at: i64) -> String {
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::new().chain_update(subject).chain_update(forgotten_at.to_be_bytes()).finalize();
+    hex::encode(&hash[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::topics::privacy_key;
+
+    use super::*;
+
+    const NOON: i64 = 1_000_000;
+
+    fn keys() -> Keys {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("new {}\nold {}\n", "ab".repeat(32), "cd".repeat(32))).unwrap();
+        Keys::open(file.path()).unwrap()
+    }
+
+    fn directive(
+        action: PrivacyAction,
+        key_name: &'static str,
+        kind: SubjectKind,
+        value: &str,
+    ) -> PrivacyDirective<'static> {
+        let subject = keys().get(key_name).unwrap().hash("shop", kind, value);
+        PrivacyDirective {
+            site: "shop".into(),
+            subject_kind: kind,
+            subject: hex::encode(subject).into(),
+            key_name: key_name.into(),
+            action,
+            issued_at: NOON,
+            ..PrivacyDirective::default()
+        }
+    }
+
+    fn with(all: &[PrivacyDirective<'_>]) -> Directives {
+        let mut directives = Directives::new(Some(keys()));
+        all.iter().for_each(|each| directives.apply(&privacy_key(each), Some(each)).unwrap());
+        directives
+    }
+
+    fn judge(directives: &Directives, visitor: &str, email: &str, at: i64) -> Verdict {
+        let contact = Contact { email: email.to_owned().into(), ..Contact::default() };
+        directives.judge(&Person { site: "shop", visitor, contact: Some(&contact), at })
+    }
+
+    #[test]
+    fn what_was_before_an_erasure_goes_and_what_comes_after_it_stays() {
+        let directives = with(&[directive(PrivacyAction::Erase, "new", SubjectKind::VisitorId, "anna")]);
+        assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Erase);
+        assert_eq!(judge(&directives, "anna", "", NOON + 1), Verdict::Keep);
+        assert_eq!(judge(&directives, "ben", "", NOON), Verdict::Keep);
+        let elsewhere = Person { site: "blog", visitor: "anna", contact: None, at: NOON };
+        assert_eq!(directives.judge(&elsewhere), Verdict::Keep);
+    }
+
+    #[test]
+    fn an_address_is_known_however_it_is_written_and_under_an_older_key() {
+        let directives = with(&[directive(PrivacyAction::Erase, "old", SubjectKind::Email, "anna@steel.example")]);
+        assert_eq!(judge(&directives, "x", " Anna@Steel.example", NOON), Verdict::Erase);
+        assert_eq!(directives.erased_until("shop", SubjectKind::Email, "ANNA@steel.example"), Some(NOON));
+        assert_eq!(directives.erased_until("shop", SubjectKind::VisitorId, "anna@steel.example"), None);
+    }
+
+    #[test]
+    fn who_objects_is_counted_without_identifiers_from_then_on() {
+        let directives = with(&[directive(PrivacyAction::Object, "new", SubjectKind::VisitorId, "anna")]);
+        assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Keep);
+        assert_eq!(judge(&directives, "anna", "", NOON + 1), Verdict::Anonymise);
+    }
+
+    #[test]
+    fn who_is_forgotten_comes_back_as_somebody_else_but_always_the_same() {
+        let directives = with(&[directive(PrivacyAction::Forget, "new", SubjectKind::VisitorId, "anna")]);
+        assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Erase);
+        let Verdict::Rename(name) = judge(&directives, "anna", "", NOON + 1) else { panic!("not renamed") };
+        assert_eq!(judge(&directives, "anna", "", NOON + 2), Verdict::Rename(name.clone()));
+        assert!(!name.contains("anna") && name.len() == 32);
+    }
+
+    #[test]
+    fn a_newer_request_takes_the_place_of_an_older_and_a_removed_one_holds_no_more() {
+        let mut directives = with(&[]);
+        let first = directive(PrivacyAction::Erase, "new", SubjectKind::VisitorId, "anna");
+        let second = PrivacyDirective { issued_at: NOON + 10, ..first.clone() };
+        let key = privacy_key(&first);
+        assert_eq!(key, privacy_key(&second));
+        directives.apply(&key, Some(&first)).unwrap();
+        directives.apply(&key, Some(&second)).unwrap();
+        assert_eq!(judge(&directives, "anna", "", NOON + 10), Verdict::Erase);
+        directives.apply(&key, None).unwrap();
+        assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Keep);
+        assert!(directives.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_told() {
+        let one = directive(PrivacyAction::Erase, "new", SubjectKind::VisitorId, "anna");
+        let mut without_keys = Directives::new(None);
+        assert_eq!(without_keys.apply(b"k", Some(&one)), Err(Unusable::NoKeys));
+        let lost = PrivacyDirective { key_name: "lost".into(), ..one.clone() };
+        assert_eq!(with(&[]).apply(b"k", Some(&lost)), Err(Unusable::UnknownKey("lost".to_owned())));
+        let odd = PrivacyDirective { subject: "zz".into(), ..one };
+        assert_eq!(with(&[]).apply(b"k", Some(&odd)), Err(Unusable::Subject));
+    }
+
+    #[test]
+    fn reports_and_rights_that_are_not_about_hits_change_no_verdict() {
+        let mut report = directive(PrivacyAction::Erase, "new", SubjectKind::VisitorId, "anna");
+        report.report = Some(schemas::StageReport::default());
+        let permit = directive(PrivacyAction::Permit, "new", SubjectKind::VisitorId, "anna");
+        let directives = with(&[report, permit]);
+        assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Keep);
+    }
+}

@@ -1,0 +1,202 @@
+//! The keys that hash what names a person, and what exactly is hashed.
+//!
+//! The file has a key a line, the newest first: a name, and 32 bytes as hex digits. New directives are hashed with the
+//! newest. An older key stays in the file as long as directives that were hashed with it are to hold.
+
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, KeyInit, Mac};
+use schemas::SubjectKind;
+use sha2::Sha256;
+
+/// A keyed hash of what names a person.
+pub type Subject = [u8; 32];
+
+/// One key.
+#[derive(Clone)]
+pub struct Key {
+    name: String,
+    start: Hmac<Sha256>,
+}
+
+/// All keys, the newest first.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    keys: Vec<Key>,
+}
+
+/// Why a file of keys is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// It can't be read.
+    #[error("cannot read the privacy keys {}: {cause}; give their path with --privacy-keys", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system says.
+        cause: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error(
+        "line {line} of the privacy keys {}: {reason}; write a name and 64 hex digits, as from `openssl rand -hex 32`",
+        path.display()
+    )]
+    Wrong {
+        /// Which.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Key").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The hash of what names a person at a site. `value` is [normal](normal) already.
+    #[must_use]
+    pub fn hash(&self, site: &str, kind: SubjectKind, value: &str) -> Subject {
+        let mut mac = self.start.clone();
+        for part in [site, kind.as_str(), value] {
+            mac.update(part.as_bytes());
+            // None of them holds a zero byte.
+            mac.update(&[0]);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl Keys {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Where it can't be read or is wrong.
+    pub fn open(path: &Path) -> Result<Self, KeysError> {
+        let text = std::fs::read_to_string(path).map_err(|cause| KeysError::Read { path: path.to_owned(), cause })?;
+        let wrong = |line: usize, reason| KeysError::Wrong { path: path.to_owned(), line, reason };
+        let mut keys: Vec<Key> = Vec::new();
+        for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let key = read_key(line).map_err(|reason| wrong(index + 1, reason))?;
+            if keys.iter().any(|other| other.name == key.name) {
+                return Err(wrong(index + 1, "its name was given before"));
+            }
+            keys.push(key);
+        }
+        if keys.is_empty() {
+            return Err(wrong(1, "there is no key"));
+        }
+        Ok(Self { keys })
+    }
+
+    /// The one that new directives are hashed with.
+    #[must_use]
+    pub fn newest(&self) -> &Key {
+        &self.keys[0]
+    }
+
+    /// The key of a name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// All of them, the newest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+}
+
+fn read_key(line: &str) -> Result<Key, &'static str> {
+    let (name, digits) = line.trim().split_once(char::is_whitespace).ok_or("it has one word")?;
+    let bytes = hex::decode(digits.trim()).map_err(|_| "its second word is not hex digits")?;
+    if bytes.len() != 32 {
+        return Err("its key does not have 32 bytes");
+    }
+    let start = Hmac::new_from_slice(&bytes).map_err(|_| "its key is of no use")?;
+    Ok(Key { name: name.to_owned(), start })
+}
+
+/// The one way in which an identifier is written before it is hashed, so that what is equal is found equal. Empty where it
+/// names nobody.
+#[must_use]
+pub fn normal(kind: SubjectKind, value: &str) -> String {
+    let value = value.trim();
+    match kind {
+        SubjectKind::Email => value.to_lowercase(),
+        SubjectKind::Phone => {
+            let digits: String = value.chars().filter(char::is_ascii_digit).collect();
+            match digits.strip_prefix("00") {
+                _ if digits.is_empty() => digits,
+                Some(international) => format!("+{international}"),
+                None if value.starts_with('+') => format!("+{digits}"),
+                None => digits,
+            }
+        }
+        SubjectKind::VisitorId | SubjectKind::Unknown => value.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(text: &str) -> Result<Keys, KeysError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Keys::open(file.path())
+    }
+
+    #[test]
+    fn the_newest_key_is_the_first() {
+        let keys = open(&format!("second {}\n\nfirst {}\n", "ab".repeat(32), "cd".repeat(32))).unwrap();
+        assert_eq!(keys.newest().name(), "second");
+        let hash = |name| keys.get(name).unwrap().hash("shop", SubjectKind::VisitorId, "v");
+        assert_ne!(hash("first"), hash("second"));
+        assert!(!format!("{keys:?}").contains("abab"));
+    }
+
+    #[test]
+    fn site_and_kind_are_part_of_a_hash() {
+        let keys = open(&format!("one {}", "00".repeat(32))).unwrap();
+        let key = keys.newest();
+        let hash = key.hash("shop", SubjectKind::VisitorId, "v");
+        assert_ne!(hash, key.hash("blog", SubjectKind::VisitorId, "v"));
+        assert_ne!(hash, key.hash("shop", SubjectKind::Email, "v"));
+        assert_ne!(key.hash("a", SubjectKind::VisitorId, "bc"), key.hash("ab", SubjectKind::VisitorId, "c"));
+    }
+
+    #[test]
+    fn a_wrong_line_is_named() {
+        for (text, expected) in [
+            ("", "no key"),
+            ("one\n", "line 1"),
+            ("\none abcd\n", "line 2"),
+            (&format!("one {0}\none {0}", "ab".repeat(32)), "line 2"),
+            (&format!("one {}", "xy".repeat(32)), "not hex"),
+        ] {
+            let error = open(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error} does not say {expected}");
+        }
+    }
+
+    #[test]
+    fn one_address_is_one_subject_however_it_is_written() {
+        assert_eq!(normal(SubjectKind::Email, " Ada@Example.COM "), "ada@example.com");
+        assert_eq!(normal(SubjectKind::Phone, "+49 (30) 47-11"), "+49304711");
+        assert_eq!(normal(SubjectKind::Phone, "0049 30 4711"), "+49304711");
+        assert_eq!(normal(SubjectKind::Phone, "030/4711"), "0304711");
+        assert_eq!(normal(SubjectKind::Phone, "n/a"), "");
+        assert_eq!(normal(SubjectKind::VisitorId, "V-1"), "V-1");
+    }
+}

@@ -1,0 +1,15 @@
+//! What people asked of us about the data on them, as every stage carries it out.
+//!
+//! A request is a `PrivacyDirective` on the compacted topic `privacy`. It names a person by a keyed hash only: whoever reads
+//! the topic without the keys learns nobody's name, and whoever has them must have an identifier already to find it there.
+//!
+//! * [`keys`]: the keys, from a file; and what is hashed.
+//! * [`directives`]: all directives in memory, and what they mean for one hit.
+//! * [`anonymous`]: what is left of the hit of somebody who objects.
+//! * [`follower`]: keeps them as the topic is. A stage is ready only once it was read to its end: a hit that came before would
+//!   go where the person does not want it.
+
+pub mod anonymous;
+pub mod directives;
+pub mod follower;
+pub mod keys;
