@@ -62,7 +62,7 @@ fn write_records(file: &mut impl Write, count: usize) -> std::io::Result<()> {
     )?;
     for number in 0..count {
         let (kind, value) = if number % 2 == 0 {
-            ("network", format!("{}.{}.{}.0/24", 11 + number / 65_536, number / 256 % 256, number % 256))
+            ("ip_range", format!("{}.{}.{}.0/24", 11 + number / 65_536, number / 256 % 256, number % 256))
         } else {
             ("email_domain", format!("company{number}.example"))
         };
