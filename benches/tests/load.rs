@@ -54,7 +54,7 @@ fn serve(mut stream: &TcpStream, stalled: &Mutex<bool>) {
             unread.drain(..end + 4);
             answered += 1;
             {
-                let mut stalled = stalled.lock().unwrap();
+                let Ok(mut stalled) = stalled.lock() else { return };
                 if answered == 100 && !*stalled {
                     *stalled = true;
                     std::thread::sleep(STALL);
