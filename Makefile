@@ -33,6 +33,7 @@ lint:
 # Measures everything and writes a report; on an idle machine, REPORT=benches for the results of record.
 bench: export REPORT ?= target/bench
 bench:
+	@deploy/local/install.sh bench
 	@deploy/local/fetch.py
 	@cargo build --release -p collector -p enricher -p sink -p benches --bins
 	@mkdir -p target/bench

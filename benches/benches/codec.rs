@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "a measurement that can't go on stops")]
 
 use apache_avro::{Schema, from_avro_datum, to_avro_datum};
+use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use schemas::codec::{decode_all, owned};
 use schemas::wire::parse_versions;
@@ -65,7 +66,7 @@ fn encoded() -> Vec<u8> {
 fn encode_ours(bencher: Bencher) {
     let hit = hit();
     let mut out = Vec::with_capacity(2048);
-    bencher.bench_local(|| {
+    bencher.counter(BytesCount::new(encoded().len())).bench_local(|| {
         out.clear();
         black_box(&hit).encode(&mut out);
         out.len()
@@ -76,17 +77,23 @@ fn encode_ours(bencher: Bencher) {
 fn encode_apache_avro(bencher: Bencher) {
     let schema = schema();
     let value = from_avro_datum(&schema, &mut encoded().as_slice(), None).expect("our bytes are the schema's");
-    bencher.bench_local(|| to_avro_datum(&schema, black_box(&value).clone()).expect("it is the schema's").len());
+    bencher
+        .counter(BytesCount::new(encoded().len()))
+        .bench_local(|| to_avro_datum(&schema, black_box(&value).clone()).expect("it is the schema's").len());
 }
 
 #[divan::bench]
 fn decode_ours(bencher: Bencher) {
     let bytes = encoded();
-    bencher.bench_local(|| decode_all::<RawHit>(black_box(&bytes)).expect("it is a hit").received_at);
+    bencher
+        .counter(BytesCount::new(encoded().len()))
+        .bench_local(|| decode_all::<RawHit>(black_box(&bytes)).expect("it is a hit").received_at);
 }
 
 #[divan::bench]
 fn decode_apache_avro(bencher: Bencher) {
     let (schema, bytes) = (schema(), encoded());
-    bencher.bench_local(|| from_avro_datum(&schema, &mut black_box(bytes.as_slice()), None).expect("it is a hit"));
+    bencher
+        .counter(BytesCount::new(encoded().len()))
+        .bench_local(|| from_avro_datum(&schema, &mut black_box(bytes.as_slice()), None).expect("it is a hit"));
 }

@@ -8,6 +8,7 @@ use collector::daily_keys::DailyKeys;
 use collector::fields::Fields;
 use collector::identity::Newcomer;
 use collector::options::ForwardingHeader;
+use divan::counter::BytesCount;
 use divan::{AllocProfiler, Bencher, black_box};
 use hyper::HeaderMap;
 use schemas::{Protocol, RawHit, Signal, Writer};
@@ -62,12 +63,12 @@ fn headers() -> HeaderMap {
 
 #[divan::bench]
 fn query(bencher: Bencher<'_, '_>) {
-    bencher.bench_local(|| Fields::from_query(black_box(QUERY)).unwrap().1);
+    bencher.counter(BytesCount::of_str(QUERY)).bench_local(|| Fields::from_query(black_box(QUERY)).unwrap().1);
 }
 
 #[divan::bench]
 fn json(bencher: Bencher<'_, '_>) {
-    bencher.bench_local(|| Fields::from_json(black_box(JSON)).unwrap().1);
+    bencher.counter(BytesCount::of_str(JSON)).bench_local(|| Fields::from_json(black_box(JSON)).unwrap().1);
 }
 
 /// Everything between the request's head and the message, cookies of the answer included.
@@ -78,7 +79,7 @@ fn query_to_message(bencher: Bencher<'_, '_>) {
     let forwarding = Forwarding { trusted: &trusted, header: ForwardingHeader::XForwardedFor };
     let writer = Writer::single_object::<RawHit<'_>>().unwrap();
     let mut out = Vec::with_capacity(4_096);
-    bencher.bench_local(|| {
+    bencher.counter(BytesCount::of_str(QUERY)).bench_local(|| {
         out.clear();
         let client = Client::new([127, 0, 0, 1].into(), black_box(&headers), &forwarding);
         let (fields, _) = Fields::from_query(black_box(QUERY)).unwrap();

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a measurement that fails here has failed")]
 
 use benches::traffic::{DAY, Settings, Traffic, World};
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher, black_box};
 use schemas::codec::decode_all;
 use schemas::{EnrichedHit, Reader, Writer};
@@ -47,7 +47,7 @@ fn columns(messages: &[Vec<u8>]) -> HitColumns {
 #[divan::bench]
 fn decode(bencher: Bencher<'_, '_>) {
     let (messages, reader) = (messages(HITS), Reader::new::<EnrichedHit<'_>>(None).unwrap());
-    bencher.counter(ItemsCount::new(HITS)).bench_local(|| {
+    bencher.counter(ItemsCount::new(HITS)).counter(bytes(&messages)).bench_local(|| {
         for message in &messages {
             let body = reader.body(message).unwrap();
             black_box(decode_all::<EnrichedHit<'_>>(&body).unwrap());
@@ -58,7 +58,7 @@ fn decode(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn decode_into_columns(bencher: Bencher<'_, '_>) {
     let messages = messages(HITS);
-    bencher.counter(ItemsCount::new(HITS)).bench_local(|| columns(black_box(&messages)));
+    bencher.counter(ItemsCount::new(HITS)).counter(bytes(&messages)).bench_local(|| columns(black_box(&messages)));
 }
 
 /// Columns to Native format in LZ4 frames: divide by 50 for 1,000 hits.
@@ -68,12 +68,16 @@ fn block_of_50_000(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(columns.rows())).bench_local(|| black_box(&columns).block().unwrap().frames.len());
 }
 
+fn bytes(messages: &[Vec<u8>]) -> BytesCount {
+    BytesCount::new(messages.iter().map(Vec::len).sum::<usize>())
+}
+
 /// The compression alone, of bytes as a block has them.
 #[divan::bench]
 fn compress_a_mebibyte(bencher: Bencher<'_, '_>) {
     let text = messages(5_000).concat();
     let part = &text[..1 << 20];
-    bencher.bench_local(|| {
+    bencher.counter(BytesCount::of_slice(part)).bench_local(|| {
         let mut frames = Frames::default();
         frames.buffer().extend_from_slice(black_box(part));
         frames.finish().unwrap().len()

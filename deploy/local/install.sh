@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes sure that this machine has what the local stack is built with and runs on. Usage: install.sh [test]
-# With `test` also what only the tests need. Installs with apt when run as root, else says in one line what to install.
+# Makes sure that this machine has what the local stack is built with and runs on. Usage: install.sh [test|bench]
+# With `test` also what only the tests need, with `bench` what only the benches compare with and look with. Installs with apt when run as root, else says in one line what to install.
 set -eu
 
 missing=
@@ -25,6 +25,10 @@ need npm command -v npm
 if [ "${1:-}" = test ]; then
     need chromium sh -c 'command -v chromium || command -v google-chrome'
 fi
+if [ "${1:-}" = bench ]; then
+    need nginx-light test -x /usr/sbin/nginx
+    need linux-perf command -v perf
+fi
 # A newer Java than Debian 12's will do as well, and newer Debians no longer have that one.
 case $missing in
 *openjdk-17-jre-headless*)
@@ -43,8 +47,9 @@ if [ -n "$missing" ]; then
         apt-get install -q -y --no-install-recommends $missing
     else
         echo "install: please install:$missing   (as root on Debian: apt-get install --no-install-recommends$missing)" >&2
-        # Without Java the stack runs on a mock broker, without Chromium the browser test is named as not run.
-        others=$(echo "$missing" | tr ' ' '\n' | grep -v -E '^(|.*-jre-headless|maven|chromium)$' || true)
+        # Without Java the stack runs on a mock broker, without Chromium the browser test is named as not run, and what
+        # nginx and perf would tell is named as not measured.
+        others=$(echo "$missing" | tr ' ' '\n' | grep -v -E '^(|.*-jre-headless|maven|chromium|nginx-light|linux-perf)$' || true)
         [ -z "$others" ] || exit 1
     fi
 fi

@@ -192,6 +192,11 @@ impl Service {
         usage::of_group(self.process.id())
     }
 
+    /// The numbers of its processes.
+    pub fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        usage::processes_of_group(self.process.id())
+    }
+
     /// The sum of a metric over all its labels that start with `labels`, such as `outcome="inserted"`.
     pub fn metric(&self, name: &str, labels: &str) -> anyhow::Result<f64> {
         let text = get(self.metrics_port, "metrics").map_err(anyhow::Error::msg)?;

@@ -1,12 +1,18 @@
 //! Measures the services, each alone and all together, and writes a report.
 
 mod bed;
+mod flame;
+mod memory;
 mod nginx;
 mod numbers;
+mod pace;
 mod path;
+mod plan;
 mod plot;
 mod probe;
+mod profile;
 mod pump;
+mod record;
 mod report;
 mod requests;
 mod stages;
@@ -17,8 +23,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use bed::Bed;
 use clap::{Args, Parser, Subcommand};
-use report::Report;
-use requests::Times;
+use plan::Plan;
+use record::Record;
 
 /// Measures the services on a Kafka and a ClickHouse that it starts, and writes a report.
 #[derive(Debug, Parser)]
@@ -47,6 +53,8 @@ enum Command {
     Path(PathOptions),
     /// All of it
     All(AllOptions),
+    /// Where each service's processor time goes: flame graphs, by perf
+    Profile,
 }
 
 #[derive(Debug, Args)]
@@ -54,105 +62,83 @@ struct PathOptions {
     /// Hits a second; the highest rate that holds is searched for where it is not given
     #[arg(long, value_name = "HITS")]
     rate: Option<f64>,
-    /// How long
-    #[arg(long, value_name = "SECONDS", default_value = "60")]
+    /// How long the whole path is under load in the end
+    #[arg(long, value_name = "SECONDS", default_value = "120")]
     seconds: u64,
 }
 
 #[derive(Debug, Args)]
 struct AllOptions {
-    /// How long the whole path is under load in the end
-    #[arg(long, value_name = "SECONDS", default_value = "120")]
-    seconds: u64,
+    #[command(flatten)]
+    path: PathOptions,
     /// What `cargo bench` printed, to be part of the report
     #[arg(long, value_name = "FILE")]
     micro: Option<PathBuf>,
 }
 
-/// How long everything takes, and what is tried.
-struct Plan {
-    collector: Vec<String>,
-    times: Times,
-    hits: usize,
-    rounds: usize,
-    first_rate: f64,
-    step: u64,
-}
-
-impl Plan {
-    fn new(Options { quick, collector_option, .. }: &Options) -> Self {
-        let collector = collector_option.clone();
-        if *quick {
-            let times = Times { rounds: 1, round: 2, step: 2 };
-            return Self { collector, times, hits: 120_000, rounds: 1, first_rate: 2_000.0, step: 4 };
-        }
-        let times = Times { rounds: 5, round: 6, step: 4 };
-        Self { collector, times, hits: 1_000_000, rounds: 3, first_rate: 4_000.0, step: 15 }
-    }
-}
-
-impl Plan {
-    fn collector_options(&self) -> Vec<&str> {
-        self.collector.iter().map(String::as_str).collect()
-    }
-}
-
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let plan = Plan::new(&options);
+    eprint!("{}", plan.told(&options.command));
     let bed = Bed::start()?;
-    let mut report = Report { clickhouse: bed.query("SELECT version()")?, ..Report::default() };
+    let mut record = Record::open(&options.output, bed.query("SELECT version()")?)?;
     match &options.command {
-        Command::Requests => measure_requests(&bed, &plan, &mut report)?,
-        Command::Stages => measure_stages(&bed, &plan, &mut report)?,
-        Command::Path(path) => measure_path(&bed, &plan, &mut report, path)?,
+        Command::Requests => measure_requests(&bed, &plan, &mut record)?,
+        Command::Stages => measure_stages(&bed, &plan, &mut record)?,
+        Command::Path(path) => measure_path(&bed, &plan, &mut record, path)?,
+        Command::Profile => measure_profile(&bed, &plan, &mut record)?,
         Command::All(all) => {
             if let Some(file) = &all.micro {
-                report.micro = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+                let micro = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+                record.write("micro", |report| report.micro = micro)?;
             }
-            measure_stages(&bed, &plan, &mut report)?;
-            measure_path(&bed, &plan, &mut report, &PathOptions { rate: None, seconds: all.seconds })?;
+            measure_stages(&bed, &plan, &mut record)?;
+            measure_path(&bed, &plan, &mut record, &all.path)?;
+            measure_profile(&bed, &plan, &mut record)?;
         }
     }
-    write(&options.output, &report)
+    println!("The report is {}.", record.file().display());
+    Ok(())
 }
 
-fn measure_requests(bed: &Bed, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+fn measure_requests(bed: &Bed, plan: &Plan, record: &mut Record) -> anyhow::Result<()> {
     eprintln!("nginx and the collector");
-    report.requests = Some(requests::measure(bed, plan.times, plan.hits as u64, &plan.collector_options())?);
-    Ok(())
+    let results = requests::measure(bed, plan.times, plan.hits as u64, &plan.collector_options())?;
+    record.write("requests", |report| report.requests = Some(results))
 }
 
-fn measure_stages(bed: &Bed, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    measure_requests(bed, plan, report)?;
+fn measure_stages(bed: &Bed, plan: &Plan, record: &mut Record) -> anyhow::Result<()> {
+    measure_requests(bed, plan, record)?;
     eprintln!("enricher and sink");
-    report.stages = Some(stages::measure(bed, requests::PREFIX, plan.hits, plan.rounds)?);
-    Ok(())
+    let results = stages::measure(bed, requests::PREFIX, plan)?;
+    record.write("stages", |report| report.stages = Some(results))
 }
 
-fn measure_path(bed: &Bed, plan: &Plan, report: &mut Report, options: &PathOptions) -> anyhow::Result<()> {
+/// The search, and then long at the highest rate that held; or at the rate that was asked for.
+fn measure_path(bed: &Bed, plan: &Plan, record: &mut Record, options: &PathOptions) -> anyhow::Result<()> {
     eprintln!("the whole path");
     let mut path = path::Path::start(bed, &plan.collector_options())?;
     let rate = match options.rate {
-        Some(rate) => rate,
+        Some(rate) => Some(rate),
         None => {
-            report.search = path::search(&mut path, plan.first_rate, plan.step)?;
-            report.search.iter().filter(|step| step.holds()).map(|step| step.asked).fold(500.0, f64::max)
+            record.write("search", |report| report.search.clear())?;
+            path::search(&mut path, plan.first_rate, plan.step, |step| {
+                record.write("search", |report| report.search.push(step))
+            })?
         }
     };
-    eprintln!("  {rate:.0}/s for {} s", options.seconds);
-    report.run = Some(path.step(rate, options.seconds)?);
+    if let Some(rate) = rate {
+        record.write("long run", |report| report.runs.clear())?;
+        let seconds = if plan.quick { options.seconds.min(plan.step) } else { options.seconds };
+        path::hold(&mut path, rate, seconds, options.rate.is_none(), |step| {
+            record.write("long run", |report| report.runs.push(step))
+        })?;
+    }
     path.stop()
 }
 
-fn write(folder: &std::path::Path, report: &Report) -> anyhow::Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    if let Some(plot) = report.plot() {
-        std::fs::write(folder.join("latency.svg"), plot)?;
-    }
-    let file = folder.join("RESULTS.md");
-    let text = report.markdown("latency.svg");
-    std::fs::write(&file, &text)?;
-    println!("{text}\nThis is in {}.", file.display());
-    Ok(())
+fn measure_profile(bed: &Bed, plan: &Plan, record: &mut Record) -> anyhow::Result<()> {
+    eprintln!("profiles");
+    let profiles = profile::measure(bed, plan, record.folder())?;
+    record.write("profiles", |report| report.profiles = profiles)
 }

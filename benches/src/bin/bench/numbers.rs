@@ -10,6 +10,16 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
+/// By how much the second of two figures grows with the first: the slope of the line that fits best (least squares).
+pub fn trend(points: &[(f64, f64)]) -> f64 {
+    let count = points.len().max(1) as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let (above, below) = points.iter().fold((0.0, 0.0), |(above, below), point| {
+        (above + (point.0 - x) * (point.1 - y), below + (point.0 - x).powi(2))
+    });
+    if below > 0.0 { above / below } else { 0.0 }
+}
+
 /// A whole number with its thousands set apart.
 pub fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
@@ -37,6 +47,14 @@ mod tests {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
         assert_eq!(median(Vec::new()), 0.0);
+    }
+
+    #[test]
+    fn a_trend_is_what_is_left_of_a_saw() {
+        let saw = |slope: f64| (0..60).map(move |x| (f64::from(x), slope * f64::from(x) + f64::from(x % 3) * 10.0));
+        assert!((trend(&saw(5.0).collect::<Vec<_>>()) - 5.0).abs() < 0.1);
+        assert!(trend(&saw(0.0).collect::<Vec<_>>()).abs() < 0.1);
+        assert_eq!([trend(&[]), trend(&[(1.0, 2.0)])], [0.0, 0.0]);
     }
 
     #[test]

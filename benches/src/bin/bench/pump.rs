@@ -11,6 +11,7 @@ use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedPr
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rustix::time::{ClockId, clock_gettime};
 use schemas::topics::{CATALOGUE, Topic};
+use serde::{Deserialize, Serialize};
 use service::options::{KafkaOptions, TopicSetup};
 
 use crate::bed::Bed;
@@ -25,7 +26,7 @@ pub struct Message {
 }
 
 /// What moving messages cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Cost {
     /// Messages a second.
     pub rate: f64,

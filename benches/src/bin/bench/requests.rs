@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use benches::load::{self, Endpoint, Load, Measured, Requests};
+use serde::{Deserialize, Serialize};
 
 use crate::bed::{Bed, Cores, SITES, Service};
 use crate::nginx::Nginx;
@@ -30,7 +31,7 @@ pub const BATCH_HITS: u32 = 100;
 pub const MANY_CONNECTIONS: usize = 10_000;
 
 /// What a server did under a load.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Point {
     /// Requests a second that were sent.
     pub asked: f64,
@@ -69,7 +70,7 @@ pub struct Times {
 }
 
 /// What was measured of the servers that answer requests.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     /// nginx, where it is installed, and the collector: by turns, at one rate.
     pub nginx: Vec<Point>,
@@ -86,15 +87,17 @@ pub struct Results {
     pub acknowledged: u64,
 }
 
-/// Topics of this stage start so.
-pub const PREFIX: &str = "collector.";
+/// The topics start so in which the pixels' hits are. Enricher and sink are measured with them: of many people, each
+/// with headers of their own, so that the enricher's caches miss as often as they do in earnest. (All hits of a batch
+/// have the headers of one sender.)
+pub const PREFIX: &str = "pixel.";
 
-/// Measures all of it. What the batches leave in hits.raw is what the enricher is measured with; there are
-/// `fill` hits at least. The collector is started with further options.
+/// Measures all of it, and leaves `fill` hits of pixels at least in the topic. The collector is started with further
+/// options.
 pub fn measure(bed: &Bed, times: Times, fill: u64, collector_options: &[&str]) -> anyhow::Result<Results> {
     Cores::OTHERS.enter()?;
     let nginx = Nginx::start(bed, Cores::MEASURED)?;
-    let collector = bed.collector("pixel.", Cores::MEASURED, collector_options)?;
+    let collector = bed.collector(PREFIX, Cores::MEASURED, collector_options)?;
     let address = collector.address.context("a collector listens")?;
     let (mut nginx_rounds, mut collector_rounds) = (Vec::new(), Vec::new());
     let mut count = Count::default();
@@ -117,12 +120,16 @@ pub fn measure(bed: &Bed, times: Times, fill: u64, collector_options: &[&str]) -
     }
     let collector_sweep =
         sweep(|rate| count.put(bed, &load_of(address, rate, times.step), Endpoint::Pixel, &collector))?;
+    let lacking = fill.saturating_sub(count.acknowledged) as f64;
+    if lacking > 0.0 {
+        let load = load_of(address, COMPARED_AT, (lacking * 1.05 / COMPARED_AT).ceil() as u64);
+        count.put(bed, &load, Endpoint::Pixel, &collector)?;
+    }
     collector.stop()?;
 
-    let collector = bed.collector(PREFIX, Cores::MEASURED, collector_options)?;
+    let collector = bed.collector("batch.", Cores::MEASURED, collector_options)?;
     let address = collector.address.context("a collector listens")?;
-    let seconds = (fill as f64 / BATCH_RATE).ceil() as u64 + 2;
-    let load = load_of(address, BATCH_RATE / f64::from(BATCH_HITS), seconds);
+    let load = load_of(address, BATCH_RATE / f64::from(BATCH_HITS), times.round * 2);
     let batch = per_hit(count.put(bed, &load, Endpoint::Batch(BATCH_HITS), &collector)?, f64::from(BATCH_HITS));
     collector.stop()?;
 

@@ -8,8 +8,13 @@ use schemas::topics::{HITS_ENRICHED, HITS_RAW};
 use schemas::{EnrichedHit, RawHit, Reader, Writer};
 use sink::hits::{Block, Coordinates, HitColumns};
 
-use crate::bed::{Bed, Cores, Service};
+use serde::{Deserialize, Serialize};
+
+use crate::bed::{Bed, Cores, Service, until};
+use crate::memory::{self, Partners};
 use crate::numbers::median;
+use crate::pace::{self, Latency};
+use crate::plan::Plan;
 use crate::pump::{self, Cost, Message};
 use crate::usage::Usage;
 
@@ -17,9 +22,13 @@ use crate::usage::Usage;
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Rows of a prepared block: as many as a batch of the sink has.
 const BLOCK_ROWS: usize = 50_000;
+/// The share of a stage's highest rate at which its latency is measured: busy, and not full.
+const PACED_AT: f64 = 0.6;
+/// Processor time a second that an idle ClickHouse uses at most, seconds.
+const IDLE: f64 = 0.2;
 
 /// How a stage went through its hits.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Stage {
     pub hits_per_second: f64,
     /// Its own processor time for one hit, microseconds.
@@ -33,7 +42,7 @@ pub struct Stage {
 }
 
 /// What was measured of enricher, sink and the floors under them.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
     /// Hits of each run.
     pub hits: usize,
@@ -46,15 +55,19 @@ pub struct Results {
     pub sink: Vec<Stage>,
     /// librdkafka alone.
     pub produce: Vec<Cost>,
-    pub consume: Cost,
+    pub consume: Vec<Cost>,
     /// A raw hit to and from Avro, microseconds.
-    pub encode: f64,
-    pub decode: f64,
-    pub floor: Floor,
+    pub encode: Vec<f64>,
+    pub decode: Vec<f64>,
+    pub floor: Vec<Floor>,
+    /// At a share of the highest rate.
+    pub enricher_latency: Latency,
+    pub sink_latency: Latency,
+    pub partners: Partners,
 }
 
 /// Blocks that were prepared before, inserted into a table without views.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Floor {
     pub rows: usize,
     /// From message to compressed block, microseconds of processor time a row.
@@ -69,35 +82,47 @@ pub struct Floor {
     pub disk_bytes: f64,
 }
 
-/// Measures all of it with the hits that a collector left under a prefix.
-pub fn measure(bed: &Bed, source: &str, most: usize, rounds: usize) -> anyhow::Result<Results> {
+/// Measures all of it with the hits that a collector left under a prefix. Each floor is measured in the same rounds as
+/// what stands on it, by turns.
+pub fn measure(bed: &Bed, source: &str, plan: &Plan) -> anyhow::Result<Results> {
     Cores::OTHERS.enter()?;
-    let (raw, consume) = pump::read(bed, source, &HITS_RAW, most)?;
-    let (mut exactly_once, mut at_least_once, mut sink, mut produce) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for round in 0..rounds {
+    let (raw, _) = pump::read(bed, source, &HITS_RAW, plan.hits)?;
+    let (mut exactly_once, mut at_least_once, mut produce) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut consume, mut encode, mut decode) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..plan.rounds {
         for (delivery, stages) in [("exactly-once", &mut exactly_once), ("at-least-once", &mut at_least_once)] {
             let prefix = format!("{delivery}-{round}.");
             pump::create(bed, &prefix)?;
             produce.push(pump::write(bed, &prefix, &HITS_RAW, &raw)?);
             stages.push(enrich(bed, &prefix, delivery, raw.len()).context(prefix)?);
         }
+        consume.push(pump::read(bed, source, &HITS_RAW, plan.hits)?.1);
+        let (encoding, decoding) = codec(&raw)?;
+        encode.push(encoding);
+        decode.push(decoding);
     }
     let enriched_prefix = "exactly-once-0.";
-    let (enriched, _) = pump::read(bed, enriched_prefix, &HITS_ENRICHED, most)?;
+    let (enriched, _) = pump::read(bed, enriched_prefix, &HITS_ENRICHED, plan.hits)?;
     if enriched.len() != raw.len() {
         bail!("the enricher made {} hits of {}", enriched.len(), raw.len());
     }
-    for round in 0..rounds {
+    let (mut sink, mut floors) = (Vec::new(), Vec::new());
+    for round in 0..plan.rounds {
         sink.push(load(bed, enriched_prefix, &format!("stage_{round}"), raw.len())?);
+        floors.push(floor(bed, &enriched, round)?);
     }
     let bytes = |messages: &[Message]| {
         messages.iter().map(|message| message.value.len()).sum::<usize>() as f64 / messages.len().max(1) as f64
     };
-    let (encode, decode) = codec(&raw)?;
+    let paced_at = |stages: &[Stage]| median_of(stages, |stage| stage.hits_per_second) * PACED_AT;
+    let time = Duration::from_secs(plan.paced);
     let results = Results {
         hits: raw.len(),
         raw_bytes: bytes(&raw),
         enriched_bytes: bytes(&enriched),
+        enricher_latency: enricher_latency(bed, &raw, (paced_at(&exactly_once), time))?,
+        sink_latency: sink_latency(bed, &enriched, (paced_at(&sink), time))?,
+        partners: memory::with_partners(bed, plan.partners, &raw)?,
         exactly_once,
         at_least_once,
         sink,
@@ -105,10 +130,57 @@ pub fn measure(bed: &Bed, source: &str, most: usize, rounds: usize) -> anyhow::R
         consume,
         encode,
         decode,
-        floor: floor(bed, &enriched)?,
+        floor: floors,
     };
     Cores::All.enter()?;
     Ok(results)
+}
+
+/// From a message's stamp to the reader of what the transaction left, both on this machine.
+fn enricher_latency(bed: &Bed, raw: &[Message], pace: (f64, Duration)) -> anyhow::Result<Latency> {
+    let prefix = "paced.";
+    pump::create(bed, prefix)?;
+    let service = bed.enricher(prefix, Cores::MEASURED, &[])?;
+    let (reader, writer) = (Reader::new::<RawHit<'_>>(None)?, Writer::single_object::<RawHit<'_>>()?);
+    let sent = std::sync::OnceLock::new();
+    let seen = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            pace::read_enriched(bed, &HITS_ENRICHED.full_name(prefix), &HITS_ENRICHED, || sent.get().copied())
+        });
+        let count = pace::write(bed, &HITS_RAW.full_name(prefix), raw, pace, |message, out| {
+            pace::received_now(&reader, &writer, message, out)
+        });
+        // Without hits the reader has read them all.
+        let _ = sent.set(*count.as_ref().unwrap_or(&0));
+        let seen = reading.join().map_err(|_| anyhow::anyhow!("the reader of enriched hits panicked"))?;
+        count.and(seen)
+    })?;
+    service.stop()?;
+    pace::latency(pace.0, &seen)
+}
+
+/// From a message's stamp to ClickHouse's own for the row.
+fn sink_latency(bed: &Bed, enriched: &[Message], pace: (f64, Duration)) -> anyhow::Result<Latency> {
+    let (prefix, database) = ("paced-sink.", "paced");
+    pump::create(bed, prefix)?;
+    bed.migrate(database)?;
+    let service = bed.sink(prefix, database, Cores::MEASURED)?;
+    let (reader, writer) = (Reader::new::<EnrichedHit<'_>>(None)?, Writer::single_object::<EnrichedHit<'_>>()?);
+    let sent = pace::write(bed, &HITS_ENRICHED.full_name(prefix), enriched, pace, |message, out| {
+        pace::enriched_now(&reader, &writer, message, out)
+    })?;
+    let inserted = || service.metric("sink_hits_total", "outcome=\"inserted\"");
+    until("all paced hits are loaded", PATIENCE, || Ok(inserted()? >= sent as f64))?;
+    service.stop()?;
+    let rows = bed.query(&format!(
+        "SELECT toUnixTimestamp64Milli(enriched_at), greatest(dateDiff('millisecond', enriched_at, inserted_at), 0) \
+         FROM {database}.hits"
+    ))?;
+    let row = |line: &str| {
+        let (stamp, milliseconds) = line.split_once('\t').context("two columns")?;
+        anyhow::Ok((stamp.parse()?, milliseconds.parse()?))
+    };
+    pace::latency(pace.0, &rows.lines().map(row).collect::<anyhow::Result<Vec<_>>>()?)
 }
 
 /// Raw hits from Avro and back, microseconds of processor time for one.
@@ -205,26 +277,39 @@ pub fn median_of(stages: &[Stage], figure: impl Fn(&Stage) -> f64) -> f64 {
     median(stages.iter().map(figure).collect())
 }
 
-fn floor(bed: &Bed, messages: &[Message]) -> anyhow::Result<Floor> {
+/// The median of a figure of the floor.
+pub fn floor_of(floors: &[Floor], figure: impl Fn(&Floor) -> f64) -> f64 {
+    median(floors.iter().map(figure).collect())
+}
+
+/// Prepared blocks into a table without views. Nothing else is merged meanwhile: what the sink's rounds left to merge
+/// would be charged to the floor.
+fn floor(bed: &Bed, messages: &[Message], round: usize) -> anyhow::Result<Floor> {
     let begun = thread_seconds();
-    let blocks = messages.chunks_exact(BLOCK_ROWS).map(block).collect::<anyhow::Result<Vec<Block>>>()?;
+    // Short runs have less than one block.
+    let rows_of_block = BLOCK_ROWS.min(messages.len().max(1));
+    let blocks = messages.chunks_exact(rows_of_block).map(block).collect::<anyhow::Result<Vec<Block>>>()?;
     let encode_seconds = thread_seconds() - begun;
     let rows: usize = blocks.iter().map(|block| block.rows).sum();
     let each = |seconds: f64| seconds * 1e6 / rows.max(1) as f64;
-    bed.query("CREATE DATABASE floor")?;
-    bed.query("CREATE TABLE floor.hits AS stage_0.hits")?;
-    bed.query("SYSTEM STOP MERGES floor.hits")?;
+    let database = format!("floor_{round}");
+    bed.query(&format!("CREATE DATABASE {database}"))?;
+    bed.query(&format!("CREATE TABLE {database}.hits AS stage_{round}.hits"))?;
+    bed.query("SYSTEM STOP MERGES")?;
+    idle(bed)?;
     let before = bed.clickhouse_usage()?;
     for (number, block) in blocks.iter().enumerate() {
-        insert(bed, number, &block.frames)?;
+        insert(bed, &database, number, &block.frames)?;
     }
     let inserted = bed.clickhouse_usage()?;
-    bed.query("SYSTEM START MERGES floor.hits")?;
-    bed.query("OPTIMIZE TABLE floor.hits FINAL")?;
+    bed.query(&format!("SYSTEM START MERGES {database}.hits"))?;
+    bed.query(&format!("OPTIMIZE TABLE {database}.hits FINAL"))?;
     let merged = bed.clickhouse_usage()?;
-    let disk = bed.query(
-        "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE database = 'floor' AND table = 'hits' AND active",
-    )?;
+    bed.query("SYSTEM START MERGES")?;
+    let disk = bed.query(&format!(
+        "SELECT sum(bytes_on_disk) / sum(rows) FROM system.parts \
+         WHERE database = '{database}' AND table = 'hits' AND active"
+    ))?;
     let sent: usize = blocks.iter().map(|block| block.frames.len()).sum();
     Ok(Floor {
         rows,
@@ -233,6 +318,18 @@ fn floor(bed: &Bed, messages: &[Message]) -> anyhow::Result<Floor> {
         insert: each((inserted - before).cpu_seconds),
         merge: each((merged - inserted).cpu_seconds),
         disk_bytes: disk.parse().with_context(|| disk.clone())?,
+    })
+}
+
+/// Waits until ClickHouse does nothing: no merges, and next to no processor time.
+fn idle(bed: &Bed) -> anyhow::Result<()> {
+    let mut last = bed.clickhouse_usage()?;
+    until("ClickHouse is idle", PATIENCE, || {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = bed.clickhouse_usage()?;
+        let used = (now - last).cpu_seconds;
+        last = now;
+        Ok(used < IDLE && bed.query("SELECT count() FROM system.merges")? == "0")
     })
 }
 
@@ -247,9 +344,9 @@ fn block(messages: &[Message]) -> anyhow::Result<Block> {
     Ok(columns.block()?)
 }
 
-fn insert(bed: &Bed, number: usize, frames: &[u8]) -> anyhow::Result<()> {
+fn insert(bed: &Bed, database: &str, number: usize, frames: &[u8]) -> anyhow::Result<()> {
     let mut answer = ureq::post(bed.clickhouse.url())
-        .query("query", HitColumns::insert_statement("floor.hits"))
+        .query("query", HitColumns::insert_statement(&format!("{database}.hits")))
         .query("decompress", "1")
         .query("async_insert", "0")
         .query("insert_deduplication_token", number.to_string())

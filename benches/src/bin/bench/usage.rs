@@ -44,6 +44,19 @@ pub fn of_group(group: u32) -> anyhow::Result<Usage> {
     Ok(usage)
 }
 
+/// The processes of a group.
+pub fn processes_of_group(group: u32) -> anyhow::Result<Vec<u32>> {
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc").context("can't read /proc")? {
+        let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        if cpu_seconds(&stat, group).is_some() {
+            processes.push(process);
+        }
+    }
+    Ok(processes)
+}
+
 /// Processor time in a line of /proc/PID/stat, if the process is of that group.
 fn cpu_seconds(stat: &str, group: u32) -> Option<f64> {
     // The name of the program stands in parentheses and may hold anything.
