@@ -5,17 +5,20 @@
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, RwLock};
 
-use divan::counter::ItemsCount;
+use divan::counter::{BytesCount, ItemsCount};
 use divan::{AllocProfiler, Bencher};
-use enricher::data::geoip::GeoIp;
+use enricher::data::geoip::{AddressFacts, GeoIp};
 use enricher::data::referrers::Referrers;
-use enricher::data::user_agents::UserAgents;
+use enricher::data::user_agents::{UserAgentFacts, UserAgents};
+use enricher::enrichments::{self, Context, STEPS};
 use enricher::hit::{Enricher, Formats, Knowledge};
 use enricher::metrics::Metrics;
 use enricher::partners::file::{Format, parse};
 use enricher::partners::index::PartnerIndex;
 use enricher::partners::key::RecordKey;
-use schemas::{Contact, IpPolicy, Kind, Map, Protocol, RawHit, VisitorIdSource, Writer};
+use enricher::pipeline::duplicates::{Identity, Remember, Windows};
+use schemas::codec::{Decode, Input};
+use schemas::{Contact, EnrichedHit, IpPolicy, Kind, Map, Protocol, RawHit, VisitorIdSource, Writer};
 use uuid::Uuid;
 
 const HITS: usize = 1_000;
@@ -52,17 +55,19 @@ fn partners() -> PartnerIndex {
     index
 }
 
-static ENRICHER: LazyLock<Enricher> = LazyLock::new(|| {
-    let knowledge = Knowledge {
+static KNOWLEDGE: LazyLock<Arc<Knowledge>> = LazyLock::new(|| {
+    Arc::new(Knowledge {
         geoip: GeoIp::open(Some(&data("city.mmdb")), Some(&data("asn.mmdb"))).unwrap(),
         user_agents: UserAgents::open(&data("regexes.yaml")).unwrap(),
         referrers: Referrers::open(&data("referers.json")).unwrap(),
         sites: None,
         partners: RwLock::new(partners()),
-        privacy: std::sync::Arc::default(),
-    };
-    Enricher::new(Arc::new(knowledge), Metrics::new().unwrap(), Formats::single_object().unwrap())
+        privacy: Arc::default(),
+    })
 });
+
+static ENRICHER: LazyLock<Enricher> =
+    LazyLock::new(|| Enricher::new(Arc::clone(&KNOWLEDGE), Metrics::new().unwrap(), Formats::single_object().unwrap()));
 
 /// Addresses all over the net, the same for the same number.
 fn address(number: usize) -> String {
@@ -134,7 +139,9 @@ fn warm(bencher: Bencher<'_, '_>) {
     let messages = messages(0, |number| list[number % list.len()].clone());
     let mut out = Vec::new();
     run(&messages, &mut out);
-    bencher.counter(ItemsCount::new(HITS)).bench_local(|| run(&messages, &mut out));
+    let bytes: usize = messages.iter().map(Vec::len).sum();
+    let bencher = bencher.counter(ItemsCount::new(HITS)).counter(BytesCount::new(bytes));
+    bencher.bench_local(|| run(&messages, &mut out));
 }
 
 /// Addresses that were never seen, and one user agent in ten that wasn't.
@@ -151,4 +158,137 @@ fn cold(bencher: Bencher<'_, '_>) {
         })
     };
     bencher.counter(ItemsCount::new(HITS)).with_inputs(fresh).bench_local_refs(|messages| run(messages, &mut out));
+}
+
+/// What was looked up for one hit.
+type Looked = (Arc<UserAgentFacts>, Arc<AddressFacts>);
+
+fn looked(hit: &RawHit<'_>) -> Looked {
+    let address = KNOWLEDGE.geoip.current().look_up(&hit.ip).0;
+    (KNOWLEDGE.user_agents.look_up(&hit.user_agent, &hit.client_hints).0, address)
+}
+
+fn context<'a>((user_agent, address): &'a Looked, partners: &'a PartnerIndex) -> Context<'a> {
+    let referrers = &KNOWLEDGE.referrers;
+    Context { now: NOW, user_agent, address, geoip_version: "City@1", referrers, site: None, partners }
+}
+
+fn known_messages() -> Vec<Vec<u8>> {
+    let list = user_agents();
+    messages(0, |number| list[number % list.len()].clone())
+}
+
+/// A hit as a worker decodes it, borrowing from its message. Behind the ten bytes of its header.
+fn decoded(message: &[u8]) -> RawHit<'_> {
+    RawHit::decode(&mut Input::new(&message[10..])).unwrap()
+}
+
+/// Each step alone, on hits that went through the steps before it; what dropping the hits costs is not in it.
+#[divan::bench(args = STEPS.iter().map(|(name, _)| *name))]
+fn step(bencher: Bencher<'_, '_>, name: &str) {
+    let messages = known_messages();
+    let partners = KNOWLEDGE.partners.read().unwrap();
+    let looked: Vec<Looked> = messages.iter().map(|message| looked(&decoded(message))).collect();
+    let at = STEPS.iter().position(|(known, _)| *known == name).unwrap();
+    let before = || -> Vec<(EnrichedHit<'_>, Context<'_>)> {
+        let hits = messages.iter().zip(&looked);
+        hits.map(|(message, looked)| {
+            let (hit, context) = (decoded(message), context(looked, &partners));
+            let mut hit = EnrichedHit { hit, ..EnrichedHit::default() };
+            STEPS[..at].iter().for_each(|(_, step)| step(&mut hit, &context));
+            (hit, context)
+        })
+        .collect()
+    };
+    bencher.counter(ItemsCount::new(HITS)).with_inputs(before).bench_local_refs(|hits| {
+        hits.iter_mut().for_each(|(hit, context)| STEPS[at].1(hit, context));
+    });
+}
+
+/// Writing the enriched hit.
+#[divan::bench]
+fn encode(bencher: Bencher<'_, '_>) {
+    let messages = known_messages();
+    let partners = KNOWLEDGE.partners.read().unwrap();
+    let looked: Vec<Looked> = messages.iter().map(|message| looked(&decoded(message))).collect();
+    let pairs = messages.iter().zip(&looked);
+    let hits: Vec<_> =
+        pairs.map(|(message, looked)| enrichments::enrich(decoded(message), &context(looked, &partners))).collect();
+    let writer = Writer::single_object::<EnrichedHit<'_>>().unwrap();
+    let mut out = Vec::new();
+    hits.iter().for_each(|hit| writer.write(hit, &mut out));
+    let bencher = bencher.counter(ItemsCount::new(HITS)).counter(BytesCount::new(out.len()));
+    bencher.bench_local(|| {
+        out.clear();
+        hits.iter().for_each(|hit| writer.write(hit, &mut out));
+    });
+}
+
+/// Addresses that no cache knows.
+#[divan::bench]
+fn address_miss(bencher: Bencher<'_, '_>) {
+    let mut from = 50_000_000;
+    let fresh = || {
+        from += HITS;
+        (from..from + HITS).map(address).collect::<Vec<_>>()
+    };
+    let databases = KNOWLEDGE.geoip.current();
+    bencher.counter(ItemsCount::new(HITS)).with_inputs(fresh).bench_local_refs(|addresses| {
+        addresses.iter().for_each(|address| drop(divan::black_box(databases.look_up(address))));
+    });
+}
+
+/// User agents that no cache knows; a hundred at a time, so milliseconds here are ten microseconds each.
+#[divan::bench(sample_count = 20)]
+fn user_agent_miss(bencher: Bencher<'_, '_>) {
+    const AGENTS: usize = 100;
+    let list = user_agents();
+    let mut from = 0;
+    let fresh = || {
+        from += AGENTS;
+        (from..from + AGENTS).map(|number| format!("{} Own/{number}", list[number % list.len()])).collect::<Vec<_>>()
+    };
+    bencher.counter(ItemsCount::new(AGENTS)).with_inputs(fresh).bench_local_refs(|agents| {
+        agents.iter().for_each(|agent| drop(divan::black_box(KNOWLEDGE.user_agents.look_up(agent, &Map::default()))));
+    });
+}
+
+/// A thousand addresses, some of them known to a partner.
+#[divan::bench]
+fn partner_by_address(bencher: Bencher<'_, '_>) {
+    let partners = KNOWLEDGE.partners.read().unwrap();
+    let addresses: Vec<std::net::IpAddr> = (0..HITS).map(|number| address(number).parse().unwrap()).collect();
+    bencher.counter(ItemsCount::new(HITS)).bench_local(|| {
+        addresses.iter().filter(|address| partners.by_address(**address, 32, "demo", NOW).is_some()).count()
+    });
+}
+
+/// A thousand domains, two thirds of them known to a partner.
+#[divan::bench]
+fn partner_by_domain(bencher: Bencher<'_, '_>) {
+    let partners = KNOWLEDGE.partners.read().unwrap();
+    let domains: Vec<String> = (0..HITS).map(|number| format!("example-{}.com", number * 3 / 2)).collect();
+    bencher.counter(ItemsCount::new(HITS)).bench_local(|| {
+        domains.iter().filter(|domain| partners.by_email_domain(domain, "demo", NOW).is_some()).count()
+    });
+}
+
+/// A batch of hits through the window of a partition: who they are, whether they are known, and keeping them.
+#[divan::bench]
+fn duplicates(bencher: Bencher<'_, '_>) {
+    let remember = Remember { window: std::time::Duration::from_secs(600), hits: 200_000 };
+    let mut windows = Windows::new(remember, &Metrics::new().unwrap());
+    windows.prepare(0, []);
+    let key = b"demo\0visitor-018bcfe5-6800-7000-8000-0123456789ab";
+    let mut number = 0;
+    bencher.counter(ItemsCount::new(HITS)).bench_local(|| {
+        for _ in 0..HITS {
+            number += 1;
+            let identity = Identity::of(Some(key), Uuid::from_u128(number), NOW).unwrap();
+            if !windows.is_duplicate(0, &identity) {
+                windows.add(0, identity, NOW);
+            }
+        }
+        windows.keep();
+    });
 }

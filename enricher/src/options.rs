@@ -125,7 +125,7 @@ pub struct RunOptions {
     #[arg(long, value_enum, value_name = "DATA", value_delimiter = ',')]
     pub without: Vec<Without>,
     /// Bytes that partner records may take in memory
-    #[arg(long, value_name = "BYTES", default_value = "67108864")]
+    #[arg(long, value_name = "BYTES", default_value = "201326592")]
     pub partner_bytes: usize,
 }
 

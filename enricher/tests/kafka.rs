@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use common::bed::{Bed, PARTITIONS, RECEIVED, end, look, message, raw_hit, without_files};
-use common::{Files, until};
+use common::{Files, mmdb, until};
 use enricher::metrics::Outcome;
 use enricher::options::{Command, PartnersCommand, RunOptions, read};
 use enricher::partners::command;
@@ -173,6 +173,40 @@ async fn partner_records_are_published_matched_listed_and_removed() {
     assert_eq!(last.as_deref(), Some("Provider"), "the wider range is what is left");
     assert_eq!(partners(&bed, &["remove", "--partner", "acme"]).await.unwrap(), "3 records removed\n");
     assert_eq!(partners(&bed, &["list"]).await.unwrap(), "");
+    end(running, shutdown).await;
+}
+
+/// GeoLite2-ASN has no domains; files in the layouts of IPinfo do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_company_is_recognised_by_the_domain_of_its_network() {
+    let Some(stack) = local::stack_or_skip("a_company_is_recognised_by_the_domain_of_its_network") else { return };
+    let bed = Bed::new(stack, "domains");
+    let folder = tempfile::tempdir().unwrap();
+    let (database, records) = (folder.path().join("networks.mmdb"), folder.path().join("records.csv"));
+    let networks: [mmdb::Network<'_>; 2] = [
+        ([89, 160, 20, 0], 24, &[("asn", "AS64500"), ("as_name", "Example AB"), ("as_domain", "www.Example.com")]),
+        ([198, 51, 100, 0], 24, &[("asn", "AS64501"), ("name", "Nobody"), ("domain", "example.org")]),
+    ];
+    std::fs::write(&database, mmdb::database("ipinfo lite", &networks)).unwrap();
+    let known = "partner,match_kind,match_value,company_name,permitted_uses\n\
+        acme,company_domain,example.com,Example AB,measurement\n";
+    std::fs::write(&records, known).unwrap();
+    partners(&bed, &["import", records.to_str().unwrap()]).await.unwrap();
+    let network = format!("--geoip-network={}", database.display());
+    let (running, shutdown) = bed.start(&["--without=geoip-city,user-agents,referrers".to_owned(), network]).await;
+    let elsewhere = RawHit { ip: "198.51.100.7".into(), ..raw_hit(2, 1) };
+    bed.send("hits.raw", &[message(&raw_hit(1, 0)), message(&elsewhere)]);
+    let mut found = BTreeMap::new();
+    look(&bed.read("hits.enriched", PARTITIONS, 2), |hit, _| {
+        let partner =
+            hit.partner.as_ref().map(|partner| (partner.matched_by.to_string(), partner.company_name.to_string()));
+        let network = (hit.network.number, hit.network.domain.to_string());
+        assert!(hit.enrichment_errors.is_empty());
+        found.insert(hit.hit.received_at - RECEIVED, (network, partner));
+    });
+    let company = ("company_domain".to_owned(), "Example AB".to_owned());
+    assert_eq!(found[&0], ((Some(64_500), "example.com".to_owned()), Some(company)));
+    assert_eq!(found[&1], ((Some(64_501), "example.org".to_owned()), None));
     end(running, shutdown).await;
 }
 

@@ -3,6 +3,19 @@
 
 use schemas::{Device, Map, Text};
 
+/// All headers that are read.
+const HEADERS: [&str; 7] = [
+    "sec-ch-ua-platform",
+    "sec-ch-ua-platform-version",
+    "sec-ch-ua-model",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-form-factors",
+    "sec-ch-ua-full-version-list",
+    "sec-ch-ua",
+];
+/// Room for their values.
+const KEY_BYTES: usize = 192;
+
 /// The hints that say something about the device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Hints<'a> {
@@ -30,20 +43,16 @@ impl<'a> Hints<'a> {
         }
     }
 
-    /// One text for a user agent with these hints.
-    pub fn key(&self, user_agent: &str) -> String {
-        let (brand, version) = self.browser.unwrap_or_default();
-        let mobile = match self.mobile {
-            None => "",
-            Some(false) => "0",
-            Some(true) => "1",
-        };
-        let hints =
-            [self.platform, self.platform_version, self.model, self.form_factors].map(Option::unwrap_or_default);
-        let [platform, platform_version, model, form_factors] = hints;
-        let parts = [user_agent, platform, platform_version, model, form_factors, brand, version, mobile];
-        // No header holds a zero byte.
-        parts.join("\0")
+    /// One text for a user agent with these headers, as they were sent: reading them waits until that is not known.
+    pub fn key(user_agent: &str, headers: &Map<'_>) -> String {
+        let mut key = String::with_capacity(user_agent.len() + KEY_BYTES);
+        key.push_str(user_agent);
+        for name in HEADERS {
+            // No header holds a zero byte.
+            key.push('\0');
+            key.push_str(headers.get(name).unwrap_or_default());
+        }
+        key
     }
 
     /// Puts what the hints say over what the user agent said.
@@ -174,6 +183,18 @@ mod tests {
         let mut device = device;
         Hints::read(&map).apply(&mut device);
         device
+    }
+
+    #[test]
+    fn no_two_sets_of_hints_have_one_key() {
+        let all: Vec<_> = HEADERS.iter().map(|name| Hints::key("A", &map(&[(name, "?1")]))).collect();
+        let apart: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(apart.len(), HEADERS.len());
+        assert_eq!(
+            Hints::key("A", &map(&[("sec-ch-ua-arch", "x86")])),
+            Hints::key("A", &Map::default()),
+            "is not read"
+        );
     }
 
     #[test]

@@ -90,8 +90,8 @@ impl UserAgents {
         if client_hints.0.is_empty() {
             return self.cached(user_agent, || self.read(user_agent, &Hints::default()));
         }
-        let hints = Hints::read(client_hints);
-        self.cached(&hints.key(user_agent), || self.read(user_agent, &hints))
+        let key = Hints::key(user_agent, client_hints);
+        self.cached(&key, || self.read(user_agent, &Hints::read(client_hints)))
     }
 
     fn cached(&self, key: &str, read: impl FnOnce() -> UserAgentFacts) -> (Arc<UserAgentFacts>, bool) {

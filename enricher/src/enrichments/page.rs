@@ -1,23 +1,18 @@
 //! The parts of the page's address, so that nobody has to take it apart in SQL.
 
-use std::borrow::Cow;
-
 use schemas::{EnrichedHit, PageAddress};
 
-use super::{Context, Problem, note, web_address};
+use super::web_address::{self, Address};
+use super::{Context, Problem, note};
 
 pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, _: &Context<'a>) {
     if hit.hit.page_url.is_empty() {
         return;
     }
-    let Some(address) = web_address::read(&hit.hit.page_url) else {
+    let Some(Address { host, path, query }) = web_address::read_text(&hit.hit.page_url) else {
         return note(hit, Problem::PageUrlUnreadable);
     };
-    hit.page = PageAddress {
-        host: Cow::Owned(web_address::host(&address)),
-        path: Cow::Owned(address.path().to_owned()),
-        query: Cow::Owned(address.query().unwrap_or_default().to_owned()),
-    };
+    hit.page = PageAddress { host, path, query };
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@
 
 use std::net::IpAddr;
 
-use schemas::{Consent, EnrichedHit, Map, PartnerMatch, PartnerRecord, RawHit, Signal, VisitorIdSource};
+use schemas::{Consent, EnrichedHit, PartnerMatch, PartnerRecord, RawHit, Signal, VisitorIdSource};
 use sha2::{Digest, Sha256};
 
-use super::{Context, address_policy, lend};
+use super::{Context, address_policy};
 
 pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, context: &Context<'a>) {
     if context.partners.is_empty() {
@@ -27,7 +27,7 @@ pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, context: &Context<'a>) {
     hit.partner = found.map(told);
 }
 
-fn by_person<'a>(hit: &RawHit<'_>, context: &Context<'a>) -> Option<&'a PartnerRecord<'static>> {
+fn by_person<'a>(hit: &RawHit<'_>, context: &Context<'a>) -> Option<PartnerRecord<'a>> {
     if !may_know_person(hit) {
         return None;
     }
@@ -52,7 +52,7 @@ fn may_know_person(hit: &RawHit<'_>) -> bool {
     hit.signal == Signal::None && !hit.consent.as_ref().is_some_and(refuses)
 }
 
-fn by_address<'a>(hit: &RawHit<'_>, context: &Context<'a>) -> Option<&'a PartnerRecord<'static>> {
+fn by_address<'a>(hit: &RawHit<'_>, context: &Context<'a>) -> Option<PartnerRecord<'a>> {
     let address = context.address.address?;
     context.partners.by_address(address, longest_range(hit, address), &hit.site, context.now)
 }
@@ -69,14 +69,14 @@ fn longest_range(hit: &RawHit<'_>, address: IpAddr) -> u8 {
     }
 }
 
-fn told<'a>(record: &'a PartnerRecord<'static>) -> PartnerMatch<'a> {
+fn told(record: PartnerRecord<'_>) -> PartnerMatch<'_> {
     PartnerMatch {
-        partner: lend(&record.partner),
+        partner: record.partner,
         matched_by: record.match_kind.as_str().into(),
-        company_name: lend(&record.company_name),
-        company_domain: lend(&record.company_domain),
-        attributes: Map(record.attributes.0.iter().map(|(name, value)| (lend(name), lend(value))).collect()),
-        permitted_uses: record.permitted_uses.iter().map(lend).collect(),
+        company_name: record.company_name,
+        company_domain: record.company_domain,
+        attributes: record.attributes,
+        permitted_uses: record.permitted_uses,
     }
 }
 

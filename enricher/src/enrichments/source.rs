@@ -10,10 +10,10 @@
 
 use std::borrow::Cow;
 
-use schemas::{EnrichedHit, Kind, Source, SourceKind};
+use schemas::{EnrichedHit, Kind, Source, SourceKind, Text};
 use service::sites::Site;
-use url::Url;
 
+use super::web_address::Address;
 use super::{Context, Problem, campaign, lend, note, web_address};
 
 pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, context: &Context<'a>) {
@@ -24,35 +24,32 @@ pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, context: &Context<'a>) {
     let mut source = named_by_link(hit, context).unwrap_or_else(|| match &referrer {
         Referrer::None => without_referrer(hit),
         Referrer::Unreadable => Source::default(),
-        Referrer::From(address, host) => from_referrer(hit, context, address, host),
+        Referrer::From(address) => from_referrer(hit, context, address),
     });
-    if let Referrer::From(_, host) = referrer {
-        source.referrer_host = Cow::Owned(host);
+    if let Referrer::From(address) = referrer {
+        source.referrer_host = address.host;
     }
     hit.source = source;
 }
 
-enum Referrer {
+enum Referrer<'a> {
     None,
     Unreadable,
-    From(Box<Url>, String),
+    From(Address<'a>),
 }
 
-impl Referrer {
-    fn read(text: &str) -> Self {
+impl<'a> Referrer<'a> {
+    fn read(text: &Text<'a>) -> Self {
         if text.trim().is_empty() {
             return Self::None;
         }
-        let Some(address) = web_address::read(text) else { return Self::Unreadable };
-        match web_address::host(&address) {
-            // `about:client`, `data:...`, `file:///...`: nobody sent the visitor.
-            host if host.is_empty() => Self::None,
-            host => Self::From(Box::new(address), host),
-        }
+        let Some(address) = web_address::read_text(text) else { return Self::Unreadable };
+        // `about:client`, `data:...`, `file:///...`: nobody sent the visitor.
+        if address.host.is_empty() { Self::None } else { Self::From(address) }
     }
 }
 
-fn named(kind: SourceKind, name: impl Into<Cow<'static, str>>) -> Source<'static> {
+fn named<'a>(kind: SourceKind, name: impl Into<Text<'a>>) -> Source<'a> {
     Source { kind, name: name.into(), ..Source::default() }
 }
 
@@ -82,12 +79,13 @@ fn without_referrer(hit: &EnrichedHit<'_>) -> Source<'static> {
     }
 }
 
-fn from_referrer<'a>(hit: &EnrichedHit<'a>, context: &Context<'a>, address: &Url, host: &str) -> Source<'a> {
+fn from_referrer<'a>(hit: &EnrichedHit<'a>, context: &Context<'a>, address: &Address<'a>) -> Source<'a> {
+    let host = &address.host;
     if is_own(host, &hit.page.host, context.site) {
-        return named(SourceKind::Internal, host.to_owned());
+        return named(SourceKind::Internal, host.clone());
     }
-    let Some(known) = context.referrers.find(host, address.path()) else {
-        return named(SourceKind::Referral, host.to_owned());
+    let Some(known) = context.referrers.find(host, &address.path) else {
+        return named(SourceKind::Referral, host.clone());
     };
     let term = known.parameters.iter().find_map(|parameter| value_of(address, parameter));
     Source {
@@ -113,8 +111,9 @@ fn host_of_origin(origin: &str) -> &str {
     host.rsplit_once(':').map_or(host, |(host, _)| host)
 }
 
-fn value_of(address: &Url, parameter: &str) -> Option<String> {
-    let found = address.query_pairs().find(|(name, value)| name == parameter && !value.is_empty());
+fn value_of(address: &Address<'_>, parameter: &str) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(address.query.as_bytes());
+    let found = pairs.find(|(name, value)| name == parameter && !value.is_empty());
     found.map(|(_, value)| value.into_owned())
 }
 

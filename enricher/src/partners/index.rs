@@ -2,19 +2,18 @@
 //!
 //! Bounded in bytes: a record that does not fit is refused and counted, never silently forgotten.
 
-use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
-use schemas::{MatchKind, PartnerRecord, Text};
+use schemas::{MatchKind, PartnerRecord};
 
 use super::key::{self, RecordKey};
+use super::store::Store;
 
 /// The use that a record must permit to enrich hits.
 const PURPOSE: &str = "measurement";
-/// What a record costs besides its text: fields, allocations, its places in the tables.
-const RECORD_BYTES: usize = 600;
-
 /// Why a record of the topic is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -44,20 +43,15 @@ impl Refusal {
     }
 }
 
-type ByText = HashMap<Box<str>, Vec<PartnerRecord<'static>>>;
-
 /// The records.
 #[derive(Debug)]
 pub struct PartnerIndex {
-    ranges: HashMap<IpNet, Vec<PartnerRecord<'static>>>,
+    store: Store,
+    hashes: RandomState,
+    /// How many records match in each way: ways without any are not tried.
+    kinds: [usize; MatchKind::ALL.len()],
     /// How many ranges there are of each prefix length, for IPv4 and IPv6: only those are tried.
     lengths: [[u32; 129]; 2],
-    email_hashes: ByText,
-    email_domains: ByText,
-    company_domains: ByText,
-    visitors: ByText,
-    records: usize,
-    bytes: usize,
     most_bytes: usize,
 }
 
@@ -72,14 +66,10 @@ impl PartnerIndex {
     #[must_use]
     pub fn with_room_for(most_bytes: usize) -> Self {
         Self {
-            ranges: HashMap::new(),
+            store: Store::default(),
+            hashes: RandomState::default(),
+            kinds: [0; MatchKind::ALL.len()],
             lengths: [[0; 129]; 2],
-            email_hashes: HashMap::new(),
-            email_domains: HashMap::new(),
-            company_domains: HashMap::new(),
-            visitors: HashMap::new(),
-            records: 0,
-            bytes: 0,
             most_bytes,
         }
     }
@@ -87,126 +77,153 @@ impl PartnerIndex {
     /// How many records it holds.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.records
+        self.store.len()
     }
 
     /// True where it holds none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.records == 0
+        self.len() == 0
     }
 
     /// About how many bytes its records take.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.store.bytes()
     }
 
     /// Takes in one message of the topic: a record, or the removal of the record with this key.
     ///
     /// # Errors
     /// Where the record can't be used; what had this key is removed then, since it is no longer what the topic says.
-    pub fn apply(&mut self, key: &[u8], record: Option<PartnerRecord<'static>>) -> Result<(), Refusal> {
+    pub fn apply(&mut self, key: &[u8], record: Option<PartnerRecord<'_>>) -> Result<(), Refusal> {
         let key = RecordKey::read(key).ok_or(Refusal::WrongKey)?;
         self.remove(&key);
         match record {
             None => Ok(()),
             Some(record) if RecordKey::of(&record) != key => Err(Refusal::WrongKey),
-            Some(record) => self.insert(record),
+            Some(record) => self.insert(&record),
         }
     }
 
-    fn insert(&mut self, record: PartnerRecord<'static>) -> Result<(), Refusal> {
-        if key::normalise(record.match_kind, &record.match_value).as_deref() != Ok(&*record.match_value) {
+    fn insert(&mut self, record: &PartnerRecord<'_>) -> Result<(), Refusal> {
+        let (kind, value) = (record.match_kind, record.match_value.as_ref());
+        if key::normalise(kind, value).as_deref() != Ok(value) {
             return Err(Refusal::WrongValue);
         }
-        let size = bytes_of(&record);
-        if self.bytes.saturating_add(size) > self.most_bytes {
+        let hash = self.hash_of(kind, value).ok_or(Refusal::WrongValue)?;
+        if !self.store.add(hash, record, self.most_bytes) {
             return Err(Refusal::Full);
         }
-        if record.match_kind == MatchKind::IpRange {
-            let range = key::range(&record.match_value).map_err(|_| Refusal::WrongValue)?;
-            let records = self.ranges.entry(range).or_default();
-            if records.is_empty() {
-                self.lengths[family(range.addr())][usize::from(range.prefix_len())] += 1;
-            }
-            records.push(record);
-        } else {
-            let table = self.table(record.match_kind).ok_or(Refusal::WrongValue)?;
-            table.entry(record.match_value.as_ref().into()).or_default().push(record);
+        self.kinds[kind as usize] += 1;
+        if let Some(length) = self.length_of(kind, value) {
+            *length += 1;
         }
-        self.records += 1;
-        self.bytes += size;
         Ok(())
     }
 
     fn remove(&mut self, key: &RecordKey<'_>) {
-        let removed = if key.kind == MatchKind::IpRange {
-            let Ok(range) = key::range(key.value) else { return };
-            let removed = take(&mut self.ranges, &range, key);
-            if removed.is_some() && !self.ranges.contains_key(&range) {
-                self.lengths[family(range.addr())][usize::from(range.prefix_len())] -= 1;
+        let Some(hash) = self.hash_of(key.kind, key.value) else { return };
+        if self.store.remove(hash, |record| RecordKey::of(record) == *key) {
+            self.kinds[key.kind as usize] -= 1;
+            if let Some(length) = self.length_of(key.kind, key.value) {
+                *length -= 1;
             }
-            removed
-        } else {
-            self.table(key.kind).and_then(|table| take(table, key.value, key))
-        };
-        if let Some(record) = removed {
-            self.records -= 1;
-            self.bytes -= bytes_of(&record);
         }
     }
 
-    fn table(&mut self, kind: MatchKind) -> Option<&mut ByText> {
+    /// Under which hash records stand that match in this way; nothing where none ever will.
+    fn hash_of(&self, kind: MatchKind, value: &str) -> Option<u32> {
         match kind {
-            MatchKind::EmailHash => Some(&mut self.email_hashes),
-            MatchKind::EmailDomain => Some(&mut self.email_domains),
-            MatchKind::CompanyDomain => Some(&mut self.company_domains),
-            MatchKind::VisitorId => Some(&mut self.visitors),
-            MatchKind::IpRange | MatchKind::Unknown => None,
+            MatchKind::Unknown => None,
+            MatchKind::IpRange => key::range(value).ok().map(|range| self.hash((kind, range))),
+            _ => Some(self.hash((kind, value))),
         }
+    }
+
+    fn hash(&self, place: impl Hash) -> u32 {
+        // Half of it tells a million records apart.
+        std::hash::BuildHasher::hash_one(&self.hashes, place) as u32
+    }
+
+    fn length_of(&mut self, kind: MatchKind, value: &str) -> Option<&mut u32> {
+        let range = (kind == MatchKind::IpRange).then(|| key::range(value).ok()).flatten()?;
+        Some(&mut self.lengths[family(range.addr())][usize::from(range.prefix_len())])
+    }
+
+    fn has(&self, kind: MatchKind) -> bool {
+        self.kinds[kind as usize] > 0
     }
 
     /// True where records match by an e-mail address's hash, so that hashing one is worth its time.
     #[must_use]
     pub fn has_email_hashes(&self) -> bool {
-        !self.email_hashes.is_empty()
+        self.has(MatchKind::EmailHash)
     }
 
     /// The record of the longest range around an address that may be used now and on this site. Ranges longer than
     /// `longest` are left out: for an address that was cut they would name a neighbour.
     #[must_use]
-    pub fn by_address(&self, address: IpAddr, longest: u8, site: &str, now: i64) -> Option<&PartnerRecord<'static>> {
+    pub fn by_address(&self, address: IpAddr, longest: u8, site: &str, now: i64) -> Option<PartnerRecord<'_>> {
         let lengths = &self.lengths[family(address)];
         (0..=longest).rev().filter(|length| lengths[usize::from(*length)] > 0).find_map(|length| {
             let range = IpNet::new(address, length).ok()?.trunc();
-            best(self.ranges.get(&range)?, site, now)
+            let under = self.store.under(self.hash((MatchKind::IpRange, range)));
+            let matching = under.filter(|record| {
+                record.match_kind == MatchKind::IpRange && key::range(&record.match_value) == Ok(range)
+            });
+            best(matching, site, now)
         })
     }
 
     /// The record for an e-mail address's hash that may be used now and on this site.
     #[must_use]
-    pub fn by_email_hash(&self, hash: &str, site: &str, now: i64) -> Option<&PartnerRecord<'static>> {
-        best(self.email_hashes.get(hash)?, site, now)
+    pub fn by_email_hash(&self, hash: &str, site: &str, now: i64) -> Option<PartnerRecord<'_>> {
+        best(self.by_text(MatchKind::EmailHash, hash), site, now)
     }
 
     /// The record for an e-mail address's domain, or the nearest domain above it.
     #[must_use]
-    pub fn by_email_domain(&self, domain: &str, site: &str, now: i64) -> Option<&PartnerRecord<'static>> {
-        by_domain(&self.email_domains, domain, site, now)
+    pub fn by_email_domain(&self, domain: &str, site: &str, now: i64) -> Option<PartnerRecord<'_>> {
+        self.by_domain(MatchKind::EmailDomain, domain, site, now)
     }
 
     /// The record for a company's domain, or the nearest domain above it.
     #[must_use]
-    pub fn by_company_domain(&self, domain: &str, site: &str, now: i64) -> Option<&PartnerRecord<'static>> {
-        by_domain(&self.company_domains, domain, site, now)
+    pub fn by_company_domain(&self, domain: &str, site: &str, now: i64) -> Option<PartnerRecord<'_>> {
+        self.by_domain(MatchKind::CompanyDomain, domain, site, now)
     }
 
     /// The record for a visitor of this site. A visitor id is unique within a site only, so records for all sites never
     /// match by it.
     #[must_use]
-    pub fn by_visitor(&self, visitor_id: &str, site: &str, now: i64) -> Option<&PartnerRecord<'static>> {
-        best(self.visitors.get(visitor_id)?, site, now).filter(|record| !record.site.is_empty())
+    pub fn by_visitor(&self, visitor_id: &str, site: &str, now: i64) -> Option<PartnerRecord<'_>> {
+        if !self.has(MatchKind::VisitorId) {
+            return None;
+        }
+        best(self.by_text(MatchKind::VisitorId, visitor_id).filter(|record| !record.site.is_empty()), site, now)
+    }
+
+    fn by_text(&self, kind: MatchKind, value: &str) -> impl Iterator<Item = PartnerRecord<'_>> {
+        let under = self.store.under(self.hash((kind, value)));
+        under.filter(move |record| record.match_kind == kind && record.match_value == value)
+    }
+
+    fn by_domain(&self, kind: MatchKind, domain: &str, site: &str, now: i64) -> Option<PartnerRecord<'_>> {
+        if !self.has(kind) {
+            return None;
+        }
+        let registrable = psl::domain_str(domain)?;
+        let mut name = domain;
+        loop {
+            if let Some(found) = best(self.by_text(kind, name), site, now) {
+                return Some(found);
+            }
+            if name.len() <= registrable.len() {
+                return None;
+            }
+            name = name.split_once('.')?.1;
+        }
     }
 }
 
@@ -214,64 +231,25 @@ fn family(address: IpAddr) -> usize {
     usize::from(address.is_ipv6())
 }
 
-fn by_domain<'a>(table: &'a ByText, domain: &str, site: &str, now: i64) -> Option<&'a PartnerRecord<'static>> {
-    if table.is_empty() {
-        return None;
-    }
-    let registrable = psl::domain_str(domain)?;
-    let mut name = domain;
-    loop {
-        if let Some(found) = table.get(name).and_then(|records| best(records, site, now)) {
-            return Some(found);
-        }
-        if name.len() <= registrable.len() {
-            return None;
-        }
-        name = name.split_once('.')?.1;
-    }
-}
-
 /// Of several partners' records the one for this very site, then the latest, then by the partner's name, so that all
 /// workers decide alike.
-fn best<'a>(records: &'a [PartnerRecord<'static>], site: &str, now: i64) -> Option<&'a PartnerRecord<'static>> {
-    let usable = records.iter().filter(|record| {
+fn best<'a>(records: impl Iterator<Item = PartnerRecord<'a>>, site: &str, now: i64) -> Option<PartnerRecord<'a>> {
+    let usable = records.filter(|record| {
         (record.site.is_empty() || record.site == site)
             && record.valid_until.is_none_or(|until| now < until)
             && record.permitted_uses.iter().any(|purpose| purpose == PURPOSE)
     });
-    usable.max_by_key(|record| (!record.site.is_empty(), record.updated_at, std::cmp::Reverse(&record.partner)))
-}
-
-fn take<K, Q>(
-    table: &mut HashMap<K, Vec<PartnerRecord<'static>>>,
-    place: &Q,
-    key: &RecordKey<'_>,
-) -> Option<PartnerRecord<'static>>
-where
-    K: std::borrow::Borrow<Q> + Eq + std::hash::Hash,
-    Q: Eq + std::hash::Hash + ?Sized,
-{
-    let records = table.get_mut(place)?;
-    let at = records.iter().position(|record| RecordKey::of(record) == *key)?;
-    let record = records.swap_remove(at);
-    if records.is_empty() {
-        table.remove(place);
-    }
-    Some(record)
-}
-
-fn bytes_of(record: &PartnerRecord<'_>) -> usize {
-    let fields = [&record.partner, &record.match_value, &record.site, &record.company_name, &record.company_domain];
-    let pair = |(name, value): &(Text<'_>, Text<'_>)| name.len() + value.len() + 2 * size_of::<Text<'_>>();
-    let attributes: usize = record.attributes.0.iter().map(pair).sum();
-    let uses: usize = record.permitted_uses.iter().map(|purpose| purpose.len() + size_of::<Text<'_>>()).sum();
-    // The value stands in the table too.
-    let fields: usize = fields.iter().map(|text| text.len()).sum::<usize>() + record.match_value.len();
-    fields + attributes + uses + RECORD_BYTES
+    usable.max_by(|one, other| {
+        let rank = |record: &PartnerRecord<'_>| (!record.site.is_empty(), record.updated_at);
+        rank(one).cmp(&rank(other)).then_with(|| other.partner.cmp(&one.partner))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use schemas::Text;
+
+    use super::super::store::ENTRY_BYTES;
     use super::*;
 
     const NOW: i64 = 1_700_000_000_000;
@@ -293,7 +271,7 @@ mod tests {
         index.apply(&key, Some(record)).unwrap();
     }
 
-    fn partner(found: Option<&PartnerRecord<'static>>) -> Option<String> {
+    fn partner(found: Option<PartnerRecord<'_>>) -> Option<String> {
         found.map(|record| record.partner.to_string())
     }
 
@@ -400,7 +378,7 @@ mod tests {
         }
         assert_eq!((index.len(), index.bytes()), (0, 0));
         assert_eq!(index.lengths, [[0; 129]; 2]);
-        assert!(index.ranges.is_empty() && index.visitors.is_empty());
+        assert_eq!(index.kinds, [0; MatchKind::ALL.len()]);
     }
 
     #[test]
@@ -416,7 +394,7 @@ mod tests {
         let shouted_key = RecordKey::of(&shouted).to_bytes();
         assert_eq!(index.apply(&shouted_key, Some(shouted)), Err(Refusal::WrongValue));
         assert_eq!(index.apply(b"nonsense", None), Err(Refusal::WrongKey));
-        let mut small = PartnerIndex::with_room_for(RECORD_BYTES);
+        let mut small = PartnerIndex::with_room_for(ENTRY_BYTES);
         assert_eq!(small.apply(&key, Some(good)), Err(Refusal::Full));
     }
 }

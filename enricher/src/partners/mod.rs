@@ -2,6 +2,7 @@
 //!
 //! * [`key`]: what makes a record the same record: its key in the topic.
 //! * [`index`]: all records in memory, found by the five ways in which a hit can match.
+//! * `store`: where they are kept in little memory.
 //! * [`topic`]: reading the topic from its beginning, to its end or for ever.
 //! * [`follower`]: keeps the index as the topic is.
 //! * [`file`]: records from CSV and JSON lines.
@@ -12,4 +13,5 @@ pub mod file;
 pub mod follower;
 pub mod index;
 pub mod key;
+mod store;
 pub mod topic;

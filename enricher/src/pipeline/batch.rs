@@ -28,6 +28,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::duplicates::{Identity, Remember, Windows};
 use super::outbox::{Outbox, OutboxError};
+use super::tally::Tally;
 use crate::client_errors;
 use crate::hit::Coordinates;
 use crate::metrics::{Metrics, Outcome};
@@ -93,17 +94,6 @@ struct Progress {
     next: BTreeMap<i32, i64>,
     /// Where each partition began.
     first: BTreeMap<i32, i64>,
-    /// Hits by their outcome, counted once they are acknowledged.
-    outcomes: Vec<(Outcome, u64)>,
-}
-
-impl Progress {
-    fn add_outcome(&mut self, outcome: Outcome) {
-        match self.outcomes.iter_mut().find(|(known, _)| *known == outcome) {
-            Some((_, hits)) => *hits += 1,
-            None => self.outcomes.push((outcome, 1)),
-        }
-    }
 }
 
 /// The batch of one worker.
@@ -115,6 +105,7 @@ pub struct Batch {
     limits: Limits,
     metrics: Metrics,
     progress: Mutex<Progress>,
+    tally: Mutex<Tally>,
     windows: Mutex<Windows>,
     /// Where partitions must be read again.
     rewind: Mutex<BTreeMap<i32, i64>>,
@@ -129,7 +120,8 @@ impl Batch {
     #[must_use]
     pub fn new(outbox: Outbox, topic: String, limits: Limits, remember: Remember, metrics: Metrics) -> Self {
         let windows = Mutex::new(Windows::new(remember, &metrics));
-        Self { outbox, topic, limits, metrics, progress: Mutex::default(), windows, rewind: Mutex::default() }
+        let tally = Mutex::new(Tally::new(metrics.clone()));
+        Self { outbox, topic, limits, metrics, progress: Mutex::default(), tally, windows, rewind: Mutex::default() }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -141,6 +133,11 @@ impl Batch {
         locked(&self.windows)
     }
 
+    /// Says that a hit was read. It counts as retried unless the batch says otherwise in the end.
+    pub fn receive(&self) {
+        locked(&self.tally).receive();
+    }
+
     /// Says that a hit was sent on, or dropped.
     pub fn add(&self, taken: &Taken<'_>) {
         let Coordinates { partition, offset, .. } = taken.coordinates;
@@ -150,7 +147,7 @@ impl Batch {
         progress.bytes += taken.bytes;
         progress.first.entry(partition).or_insert(offset);
         progress.next.insert(partition, offset + 1);
-        progress.add_outcome(taken.outcome);
+        locked(&self.tally).decide(taken.outcome);
         if let Some((identity, time)) = taken.identity {
             self.windows().add(partition, identity, time);
         }
@@ -159,7 +156,6 @@ impl Batch {
     /// Says that a hit was read and could not be sent on: when the batch is aborted, this one is read again too.
     pub fn give_back(&self, coordinates: Coordinates<'_>) {
         self.progress().first.entry(coordinates.partition).or_insert(coordinates.offset);
-        self.metrics.count(Outcome::Retried, 1);
     }
 
     /// True where it is time to commit.
@@ -185,6 +181,8 @@ impl Batch {
     pub fn commit<C: ConsumerContext>(&self, consumer: &impl Consumer<C>) -> Result<Committed, BatchError> {
         let offsets = self.offsets().map_err(BatchError::Commit)?;
         if offsets.count() == 0 {
+            // Its partitions may all be gone: then nothing is due any more.
+            self.progress().began = None;
             return Ok(Committed::Now);
         }
         if self.outbox.is_transactional() {
@@ -200,9 +198,16 @@ impl Batch {
         offsets: &TopicPartitionList,
     ) -> Result<Committed, BatchError> {
         let member = consumer.group_metadata().ok_or(BatchError::NoGroup)?;
+        // Asked once the membership is read: that of a consumer that lost its place names no member and no generation,
+        // and brokers take offsets with such a one from anybody.
+        if consumer.assignment_lost() {
+            tracing::warn!("the group has given this worker up; a batch is aborted and read again");
+            self.abort()?;
+            return Ok(Committed::Aborted);
+        }
         match self.outbox.commit(offsets, &member) {
             Ok(()) => {
-                self.count_outcomes();
+                locked(&self.tally).settle();
                 self.windows().keep();
                 self.end();
                 Ok(Committed::Now)
@@ -231,7 +236,13 @@ impl Batch {
         Ok(self.outbox.abort()?)
     }
 
-    /// Where partitions are to be read again since a batch was aborted; empty where there is nothing to do.
+    /// True where partitions are to be read again since a batch was aborted.
+    #[must_use]
+    pub fn must_turn_back(&self) -> bool {
+        !locked(&self.rewind).is_empty()
+    }
+
+    /// Where partitions are to be read again since a batch was aborted.
     ///
     /// # Errors
     /// Where the client refuses an offset.
@@ -245,7 +256,8 @@ impl Batch {
         offsets: &TopicPartitionList,
     ) -> Result<Committed, BatchError> {
         self.outbox.settle()?;
-        self.count_outcomes();
+        // What is acknowledged is written, whatever becomes of the offsets.
+        locked(&self.tally).settle();
         self.windows().keep();
         match consumer.commit(offsets, CommitMode::Sync) {
             Ok(()) => {
@@ -276,13 +288,6 @@ impl Batch {
         Ok(list)
     }
 
-    /// What is acknowledged is written, whatever becomes of the offsets.
-    fn count_outcomes(&self) {
-        for (outcome, hits) in std::mem::take(&mut self.progress().outcomes) {
-            self.metrics.count(outcome, hits);
-        }
-    }
-
     fn end(&self) {
         let progress = std::mem::take(&mut *self.progress());
         if let Some(began) = progress.began {
@@ -303,8 +308,7 @@ impl Batch {
 
     /// Forgets the batch, whose hits are read again.
     pub fn abandon(&self) {
-        let progress = std::mem::take(&mut *self.progress());
-        let hits = progress.outcomes.iter().map(|(_, hits)| hits).sum();
-        self.metrics.count(Outcome::Retried, hits);
+        *self.progress() = Progress::default();
+        locked(&self.tally).give_up();
     }
 }

@@ -10,10 +10,11 @@
 //! are too many. A collector whose clock is ahead makes nobody forget: what comes from the future counts as now.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::metrics::Metrics;
@@ -35,11 +36,15 @@ impl Remember {
     }
 }
 
+/// Two keyed hashes of 64 bits (SipHash), whose keys are this process's: what it knows is read back after a start. Clients
+/// choose their ids, and can't choose them so that another one's hit is taken for theirs.
+static DIGESTS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
+
 /// A hit, as far as duplicates are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// Of the key and the hit id together.
-    digest: [u8; 16],
+    digest: u128,
     /// When the collector received it, Unix milliseconds.
     received_at: i64,
 }
@@ -52,12 +57,9 @@ impl Identity {
         if hit_id.is_nil() {
             return None;
         }
-        let mut hash = Sha256::new();
-        // Of fixed length and first, so that no key can be taken for the end of an id.
-        hash.update(hit_id.as_bytes());
-        hash.update(key.unwrap_or_default());
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&hash.finalize()[..16]);
+        let [high, low] =
+            DIGESTS.each_ref().map(|keyed| u128::from(keyed.hash_one((hit_id.as_u128(), key.unwrap_or_default()))));
+        let digest = high << 64 | low;
         Some(Self { digest, received_at })
     }
 }
@@ -73,7 +75,7 @@ struct Remembered {
 #[derive(Debug, Default)]
 struct Window {
     /// When a hit was received.
-    known: HashMap<[u8; 16], i64>,
+    known: HashMap<u128, i64, foldhash::fast::RandomState>,
     /// In the order in which they were written.
     order: VecDeque<Remembered>,
     /// What was known of the last hits of `order` before each: those of the batch that is not yet committed.

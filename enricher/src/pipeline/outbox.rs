@@ -46,7 +46,7 @@ pub enum OutboxError {
     #[error("a message is larger than message.max.bytes")]
     TooLarge,
     /// The producer refuses a message.
-    #[error("cannot send to {topic}: {cause}")]
+    #[error("cannot send to {topic}: {cause}; does the topic exist, and have its partitions changed?")]
     Send {
         /// Where to.
         topic: String,
@@ -294,6 +294,10 @@ impl Outbox {
             match cause.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => record = returned,
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => return Err(OutboxError::TooLarge),
+                // A new producer knows the topic as it is now; this one may not for minutes.
+                Some(RDKafkaErrorCode::UnknownPartition | RDKafkaErrorCode::UnknownTopic) => {
+                    return Err(OutboxError::Send { topic: message.topic.to_owned(), cause });
+                }
                 // The client does not say here why it takes no more; aborting does.
                 _ if self.is_transactional() => return Err(OutboxError::Spoilt(cause)),
                 _ => return Err(OutboxError::Send { topic: message.topic.to_owned(), cause }),

@@ -47,6 +47,12 @@ pub enum RecallError {
         /// Its partition.
         partition: i32,
     },
+    /// The topic that is read has more partitions than it had.
+    #[error("partition {partition} was added while it ran; it looks at the topics afresh")]
+    PartitionAdded {
+        /// Which.
+        partition: i32,
+    },
     /// A hit can't be read now.
     #[error("cannot read back a hit: {0}")]
     Later(WireError),
@@ -125,6 +131,16 @@ impl Recall {
             );
         }
         Ok(Self { committed, all, topic: written.to_owned(), partitions, same_partition, shutdown })
+    }
+
+    /// Holds that a partition of hits.raw was there when its number of partitions was looked at: where hits keep their
+    /// partitions, one that came later may have none to be written to.
+    ///
+    /// # Errors
+    /// Where it was not.
+    pub fn expect(&self, partition: i32) -> Result<(), RecallError> {
+        let is_known = !self.same_partition || usize::try_from(partition).is_ok_and(|id| id < self.partitions.len());
+        if is_known { Ok(()) } else { Err(RecallError::PartitionAdded { partition }) }
     }
 
     /// True where a hit of partition n of hits.raw is to be written to partition n.

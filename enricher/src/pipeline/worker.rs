@@ -2,7 +2,7 @@
 //! partitions and more workers are more throughput.
 //!
 //! A batch that can't be committed is aborted, its partitions are read again, and the worker goes on: that happens
-//! whenever partitions move. When something else fails, the worker leaves the group, waits, and starts afresh where it
+//! whenever partitions move; when it happens again and again, more and more slowly. When something else fails, the worker leaves the group, waits, and starts afresh where it
 //! last committed, with a new producer under the old name. That is slower than mending the one thing that failed, and it
 //! is one way out for all of them. It is the way out for a fenced worker too, who may have been away just for a while:
 //! stopping for good would cost an operator a restart after each pause of a machine. Where two enrichers really run under
@@ -22,6 +22,7 @@ use service::options::KafkaOptions;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::backoff::Backoff;
 use super::batch::{Batch, BatchError, Committed, Limits, Taken};
 use super::duplicates::{Identity, Remember};
 use super::group::{Membership, WORKERS};
@@ -36,6 +37,9 @@ use crate::privacy::Visitor;
 /// Waits between two starts grow from the first to the second.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// The longest wait after a batch was aborted. A first one costs no wait, since partitions move; what aborts batch after
+/// batch is not mended by haste.
+const LONGEST_WAIT_AFTER_ABORT: Duration = Duration::from_secs(5);
 /// A session that lasted so long was no failed start.
 const SOUND_SESSION: Duration = Duration::from_secs(60);
 /// How long the last commit is tried.
@@ -127,15 +131,17 @@ impl Worker {
 
     /// Works until shutdown. Blocks.
     pub fn run(&self) {
-        let mut wait = FIRST_WAIT;
+        let mut starts = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         while !self.shutdown.is_cancelled() {
             let began = Instant::now();
             let Err(error) = self.session() else { continue };
             tracing::error!(%error, "starting afresh from the last commit");
             self.metrics.restarts.inc();
             self.health.unmet(WORKERS, error.to_string());
-            wait = if began.elapsed() > SOUND_SESSION { FIRST_WAIT } else { (wait * 2).min(LONGEST_WAIT) };
-            self.pause(wait);
+            if began.elapsed() > SOUND_SESSION {
+                starts.succeed();
+            }
+            self.pause(starts.fail());
         }
     }
 
@@ -193,6 +199,7 @@ impl Worker {
     fn read_until_shutdown(&self, session: &mut Session) -> Result<(), SessionError> {
         let Session { batch, consumer, recall, buffer } = session;
         let mut taken = 0u64;
+        let mut aborts = Backoff::new(Duration::ZERO, LONGEST_WAIT_AFTER_ABORT);
         while !self.shutdown.is_cancelled() {
             match consumer.poll(batch.patience()) {
                 Some(Ok(message)) => {
@@ -209,10 +216,13 @@ impl Worker {
             if let Some(failure) = consumer.context().take_failure() {
                 return Err(failure.into());
             }
-            if batch.is_due() {
-                batch.commit(consumer)?;
+            if batch.is_due() && batch.commit(consumer)? == Committed::Now {
+                aborts.succeed();
             }
-            turn_back(consumer, batch)?;
+            if batch.must_turn_back() {
+                self.pause(aborts.fail());
+                turn_back(consumer, batch)?;
+            }
         }
         finish(consumer, batch)
     }
@@ -226,6 +236,7 @@ impl Worker {
         recall: &Recall,
     ) -> Result<(), SessionError> {
         let partition = message.partition();
+        recall.expect(partition)?;
         if batch.windows().is_prepared(partition) {
             return Ok(());
         }
@@ -243,7 +254,7 @@ impl Worker {
         recall: &Recall,
         buffer: &mut Vec<u8>,
     ) -> Result<(), SessionError> {
-        self.metrics.received.inc();
+        batch.receive();
         let coordinates =
             Coordinates { topic: message.topic(), partition: message.partition(), offset: message.offset() };
         let time = time_of(message);
@@ -258,10 +269,7 @@ impl Worker {
                 batch.give_back(coordinates);
                 Ok(batch.abort()?)
             }
-            Err(error) => {
-                self.metrics.count(Outcome::Retried, 1);
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -338,10 +346,11 @@ impl Worker {
 
 /// Turns back to where an aborted batch began.
 fn turn_back(consumer: &BaseConsumer<Membership>, batch: &Batch) -> Result<(), SessionError> {
-    let offsets = batch.take_rewind().map_err(SessionError::TurnBack)?;
-    if offsets.count() == 0 {
+    if consumer.assignment_lost() {
+        // They are about to be revoked, and whoever gets them starts at the last commit.
         return Ok(());
     }
+    let offsets = batch.take_rewind().map_err(SessionError::TurnBack)?;
     let sought: TopicPartitionList = consumer.seek_partitions(offsets, TURN_BACK).map_err(SessionError::TurnBack)?;
     for element in sought.elements() {
         element.error().map_err(SessionError::TurnBack)?;

@@ -8,7 +8,7 @@ use enricher::options::RunOptions;
 use enricher::{Running, start};
 use local::TestStack;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -75,13 +75,22 @@ impl Bed {
         producer.flush(Duration::from_secs(30)).unwrap();
     }
 
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap()
+    }
+
+    /// Adds partitions to a topic until it has so many.
+    pub async fn add_partitions(&self, topic: &str, partitions: usize) {
+        let topic = format!("{}{topic}", self.prefix);
+        let more = [NewPartitions::new(&topic, partitions)];
+        self.admin().create_partitions(&more, &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    }
+
     /// From now on the brokers refuse larger batches of messages, bytes.
     pub async fn limit_messages(&self, topic: &str, bytes: &str) {
-        let admin: AdminClient<DefaultClientContext> =
-            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
         let topic = format!("{}{topic}", self.prefix);
         let limit = AlterConfig::new(ResourceSpecifier::Topic(&topic)).set("max.message.bytes", bytes);
-        admin.alter_configs(&[limit], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+        self.admin().alter_configs(&[limit], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     }
 
     /// What a topic holds, once it holds so many messages.
@@ -152,12 +161,17 @@ impl Bed {
 
     /// Messages of hits.raw that the group has not committed.
     pub fn uncommitted(&self) -> i64 {
+        self.uncommitted_of(PARTITIONS)
+    }
+
+    /// The same where hits.raw has so many partitions.
+    pub fn uncommitted_of(&self, partitions: i32) -> i64 {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("group.id", self.group());
         let consumer: BaseConsumer = config.create().unwrap();
         let topic = format!("{}hits.raw", self.prefix);
         let mut all = TopicPartitionList::new();
-        for partition in 0..PARTITIONS {
+        for partition in 0..partitions {
             all.add_partition(&topic, partition);
         }
         let committed = consumer.committed_offsets(all, Duration::from_secs(15)).unwrap();

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod bed;
+pub mod mmdb;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
