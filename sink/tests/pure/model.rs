@@ -41,6 +41,8 @@ const PROTOCOL: Rules =
     Rules { window: 99, has_lists: true, waits_for_the_list: true, has_fences: true, replays_want_room: false };
 
 type Span = (i64, i64);
+/// What may happen next, and how it is then.
+type Steps = Vec<(String, World)>;
 
 /// What a sink knows from the moment that the partition was assigned to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -120,7 +122,7 @@ impl World {
     }
 
     /// The group gives the partition to a sink. Whoever had it is not told.
-    fn assign(&self, sink: usize, rules: &Rules, steps: &mut Vec<(String, Self)>) {
+    fn assign(&self, sink: usize, rules: &Rules, steps: &mut Steps) {
         if self.generation == ASSIGNMENTS || self.sinks[sink].is_some() {
             return;
         }
@@ -141,13 +143,13 @@ impl World {
     }
 
     /// It forgets everything; what it sent is still on its way.
-    fn crash(&self, sink: usize, steps: &mut Vec<(String, Self)>) {
+    fn crash(&self, sink: usize, steps: &mut Steps) {
         let mut world = self.clone();
         world.sinks[sink] = None;
         steps.push((format!("{sink} crashes"), world));
     }
 
-    fn cut(&self, sink: usize, owner: &Owner, rules: &Rules, steps: &mut Vec<(String, Self)>) {
+    fn cut(&self, sink: usize, owner: &Owner, rules: &Rules, steps: &mut Steps) {
         let wants_room = owner.replays.is_empty() || rules.replays_want_room;
         if wants_room && owner.ledger.ranges() >= MOST_RANGES {
             return;
@@ -169,7 +171,7 @@ impl World {
     }
 
     /// A commit leaves for the broker. One that was sent before and did not arrive never will.
-    fn commit(&self, sink: usize, owner: &Owner, steps: &mut Vec<(String, Self)>) {
+    fn commit(&self, sink: usize, owner: &Owner, steps: &mut Steps) {
         let Some(commit) = owner.ledger.to_commit() else { return };
         let sent = Some((owner.generation, commit));
         if self.commits[sink] == sent {
@@ -181,7 +183,7 @@ impl World {
     }
 
     /// The broker takes a commit or refuses it, and the answer arrives or is lost.
-    fn answer(&self, sink: usize, rules: &Rules, steps: &mut Vec<(String, Self)>) {
+    fn answer(&self, sink: usize, rules: &Rules, steps: &mut Steps) {
         let mut unanswered = self.clone();
         let Some((generation, commit)) = unanswered.commits[sink].take() else { return };
         let waits = |owner: &&mut Owner| owner.generation == generation;
@@ -204,7 +206,7 @@ impl World {
         steps.push((format!("{sink}'s commit of {commit:?} arrives, not answered"), unanswered));
     }
 
-    fn send(&self, sink: usize, owner: &Owner, rules: &Rules, steps: &mut Vec<(String, Self)>) {
+    fn send(&self, sink: usize, owner: &Owner, rules: &Rules, steps: &mut Steps) {
         for (place, (span, sends)) in owner.open.iter().enumerate() {
             if *sends == SENDS || (rules.waits_for_the_list && !owner.ledger.is_listed(span.0)) {
                 continue;
@@ -221,7 +223,7 @@ impl World {
     }
 
     /// An insert arrives, and is answered or not.
-    fn deliver(&self, rules: &Rules, steps: &mut Vec<(String, Self)>) {
+    fn deliver(&self, rules: &Rules, steps: &mut Steps) {
         for (place, Insert { sink, generation, span }) in self.network.iter().enumerate() {
             let mut unanswered = self.clone();
             unanswered.network.remove(place);
@@ -276,7 +278,7 @@ impl World {
         // It sends each range as often as it takes.
         let mut patient = owner.clone();
         patient.open.iter_mut().for_each(|(_, sends)| *sends = 0);
-        let kinds: [&dyn Fn(&mut Vec<(String, Self)>); 5] = [
+        let kinds: [&dyn Fn(&mut Steps); 5] = [
             &|steps| self.deliver(rules, steps),
             &|steps| self.answer(sink, rules, steps),
             &|steps| self.commit(sink, owner, steps),
