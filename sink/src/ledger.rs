@@ -44,10 +44,16 @@ impl Ledger {
         Self { ranges: listed.collect(), position, committed }
     }
 
-    /// Whether another batch may be opened: the list has an end.
+    /// Ranges that are listed, or are to be.
+    #[must_use]
+    pub fn ranges(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// Whether another range may be opened: the list has an end. One that is read again stands in it already.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.ranges.len() < MOST_RANGES
+        self.ranges() < MOST_RANGES
     }
 
     /// A batch is to be stored: it has to be listed first. One that is read again stands here already.

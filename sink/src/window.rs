@@ -10,6 +10,14 @@
 //! and what is on its way when the recovery begins comes on top. For each partition:
 //! `--longest-recovery` / `--batch-delay` + [`MOST_RANGES`].
 //!
+//! What it does not count: a batch that is cut early, as hits of two months come mixed (around the turn of a month, one cut
+//! more each time that the month changes from a hit to the next), and halves of a batch in which rows are refused (up to
+//! twice the logarithm of its rows for each refused one). Both bring blocks beyond those of the delay; the default window is
+//! more than twice what the defaults need, and that much is there for them.
+//!
+//! Nor does it look at time: replicated tables forget tokens that are older than `replicated_deduplication_window_seconds`,
+//! too, however few there are. It is the operator's to keep that at `--longest-recovery` or more.
+//!
 //! `sink migrate` widens, `sink run` refuses to start where a window is too small.
 
 use std::time::Duration;

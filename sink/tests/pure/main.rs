@@ -7,5 +7,6 @@ mod faults;
 mod letters;
 mod messages;
 mod model;
+mod mutated;
 mod native;
 mod taking;

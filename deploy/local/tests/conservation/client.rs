@@ -24,6 +24,8 @@ pub struct Ledger {
     pub sent: HashMap<Uuid, &'static str>,
     /// Those among them that were answered 2xx at least once.
     pub acknowledged: HashSet<Uuid>,
+    /// Hits of each visitor that were promised together, in the order of the promises.
+    pub promised: HashMap<String, Vec<Vec<Uuid>>>,
     /// Requests by what became of them, for the report.
     pub answers: HashMap<String, u32>,
 }
@@ -79,6 +81,7 @@ struct Visitor {
 /// One hit of a visitor, as it is sent and sent again.
 struct Hit {
     id: Uuid,
+    visitor: String,
     kind: &'static str,
     json: String,
 }
@@ -101,8 +104,12 @@ impl Visitor {
         let hits: Vec<Hit> = (0..self.random.u32(1..6)).map(|_| self.hit()).collect();
         let body = hits.iter().map(|hit| hit.json.as_str()).collect::<Vec<_>>().join("\n");
         self.sending(&hits);
+        let mut is_promised = false;
         for _ in 0..4 {
             let done = self.post(&hits, &body);
+            if done && !std::mem::replace(&mut is_promised, true) {
+                self.promise(&hits);
+            }
             if (done && self.random.u32(..12) != 0) || stop.load(Ordering::Relaxed) || self.random.u32(..6) == 0 {
                 return;
             }
@@ -139,12 +146,13 @@ impl Visitor {
 
     /// One hit as a picture, never sent again: that is how pixels are.
     fn pixel(&mut self) {
-        let id = Uuid::now_v7();
-        self.sending(&[Hit { id, kind: "page_view", json: String::new() }]);
+        let (id, visitor) = (Uuid::now_v7(), format!("pixel-{}", self.number));
         let url = format!(
-            "{}/p.gif?site={SITE}&hit={id}&visitor=pixel-{}&url=https%3A%2F%2Fwww.example.com%2Fpixel",
-            self.collector, self.number
+            "{}/p.gif?site={SITE}&hit={id}&visitor={visitor}&url=https%3A%2F%2Fwww.example.com%2Fpixel",
+            self.collector
         );
+        let hits = [Hit { id, visitor, kind: "page_view", json: String::new() }];
+        self.sending(&hits);
         match self.agent.get(url).header("User-Agent", USER_AGENT).call() {
             Ok(response) => {
                 let outcome = response.headers().get("x-hitmeter-outcome").and_then(|value| value.to_str().ok());
@@ -153,6 +161,7 @@ impl Visitor {
                 self.count(&format!("pixel {} {outcome}", response.status().as_u16()));
                 if success {
                     self.ledger.lock().unwrap().acknowledged.insert(id);
+                    self.promise(&hits);
                 }
             }
             Err(problem) => self.count(&format!("pixel, no answer: {problem}")),
@@ -167,17 +176,29 @@ impl Visitor {
         let steps = [0, 0, 0, 0, 0, 90_000, -7_200_000, 86_400_000, -40 * 86_400_000, 10 * 365 * 86_400_000, -now + 1];
         let clock = now + self.random.choice(steps).unwrap_or(0);
         let sent = if self.random.bool() { format!(",\"sent\":{}", clock + 20) } else { String::new() };
-        let visitor = self.number * 5 + self.random.u64(..5);
+        let visitor = format!("visitor-{}", self.number * 5 + self.random.u64(..5));
         let page = self.random.u32(..8);
         let json = format!(
-            "{{\"site\":\"{SITE}\",\"hit\":\"{id}\",\"event\":\"{kind}\",\"visitor\":\"visitor-{visitor}\",\
+            "{{\"site\":\"{SITE}\",\"hit\":\"{id}\",\"event\":\"{kind}\",\"visitor\":\"{visitor}\",\
              \"url\":\"https://www.example.com/page-{page}\",\"title\":\"Page {page}\",\"time\":{clock}{sent}}}"
         );
-        Hit { id, kind: if kind == "page" { "page_view" } else { kind }, json }
+        Hit { id, visitor, kind: if kind == "page" { "page_view" } else { kind }, json }
     }
 
     fn sending(&self, hits: &[Hit]) {
         self.ledger.lock().unwrap().sent.extend(hits.iter().map(|hit| (hit.id, hit.kind)));
+    }
+
+    /// All of them are acknowledged, and nothing else of these visitors is on its way.
+    fn promise(&self, hits: &[Hit]) {
+        let mut together = HashMap::<&str, Vec<Uuid>>::new();
+        for hit in hits {
+            together.entry(&hit.visitor).or_default().push(hit.id);
+        }
+        let mut ledger = self.ledger.lock().unwrap();
+        for (visitor, ids) in together {
+            ledger.promised.entry(visitor.to_owned()).or_default().push(ids);
+        }
     }
 
     fn count(&self, answer: &str) {

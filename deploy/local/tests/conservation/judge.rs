@@ -16,10 +16,11 @@ pub type Findings = Vec<String>;
 
 /// Holds what is there against what was promised.
 pub fn judge(world: &World, fleet: &Fleet, aftermath: &Aftermath) -> Findings {
-    let mut findings: Findings = aftermath.unsettled.iter().cloned().collect();
+    let mut findings: Findings = aftermath.unsettled.iter().chain(&aftermath.unfelt).cloned().collect();
     let contents = Contents::read(&world.brokers(), &fleet.setup.prefix);
     let rows = rows(world, &fleet.setup.database);
     conservation(aftermath, &contents, &rows, &mut findings);
+    order(aftermath, &contents, &mut findings);
     dead_letters(aftermath, &contents, &mut findings);
     views(world, &fleet.setup.database, &mut findings);
     for member in &fleet.members {
@@ -95,6 +96,27 @@ fn conservation(aftermath: &Aftermath, contents: &Contents, rows: &HashMap<Uuid,
     );
     tell("are in the table twice: the enricher made two of one", apart().filter(|id| !sent_twice(id)).collect());
     tell("are in the table and were never sent", rows.keys().filter(|id| !ledger.sent.contains_key(id)).collect());
+}
+
+/// What a visitor was promised lies on hits.raw behind all that was promised before it was sent. Where a hit lies twice, its
+/// first place counts.
+fn order(aftermath: &Aftermath, contents: &Contents, findings: &mut Findings) {
+    let first = |id: &Uuid| contents.raw.get(id).and_then(|places| places.iter().min()).copied();
+    for (visitor, promised) in &aftermath.ledger.promised {
+        let mut last: Option<(Place, Uuid)> = None;
+        for together in promised {
+            let places: Vec<(Place, Uuid)> = together.iter().filter_map(|id| Some((first(id)?, *id))).collect();
+            let (Some(earliest), Some(latest)) = (places.iter().min(), places.iter().max()) else { continue };
+            if let Some((place, id)) = last.filter(|last| last.0 > earliest.0) {
+                findings.push(format!(
+                    "{visitor}: hit {} at {:?} of hits.raw was sent after hit {id} at {place:?} was acknowledged",
+                    earliest.1, earliest.0
+                ));
+                break;
+            }
+            last = Some(*latest);
+        }
+    }
 }
 
 /// Each undecodable message of hits.raw is in hits.dead exactly once: the enricher writes it in its transaction. Each

@@ -6,8 +6,10 @@
 //! healed, everything flows through, and the judge ([`judge`]) holds tables and topics against what was promised:
 //!
 //! * each acknowledged hit is in `hits` exactly once, each other one once or not at all, and nothing else;
+//! * what one visitor was promised is on hits.raw in the order of the promises;
 //! * views agree with `hits`, and the sink's audit is clean;
 //! * received = the sum of outcomes, in each process that was neither killed nor restarted;
+//! * each fault of ClickHouse or of the spool was felt ([`bite`]);
 //! * each undecodable message of hits.raw is in hits.dead exactly once, each one of hits.enriched once or more under
 //!   one id, and no hit is.
 //!
@@ -19,6 +21,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bite;
 mod client;
 mod fleet;
 mod judge;
@@ -36,8 +39,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use world::World;
 
-/// Schedules of a short run: two for each fault of the deck and one seed, about three minutes.
-const SCHEDULES: u64 = 12;
+/// Schedules of a short run, about four minutes: so many that each fault of the deck is dealt.
+const SCHEDULES: u64 = 11;
 /// Their first seed: a gate plays the same faults each time, so that a change is to blame when it closes. `make soak` draws
 /// new ones.
 const FIRST: u64 = 100;

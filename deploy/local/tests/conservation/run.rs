@@ -1,5 +1,6 @@
 //! One schedule: services, traffic, faults, healing, and the wait until everything has flowed through.
 
+use crate::bite::Waiting;
 use crate::client::{Crowd, Ledger};
 use crate::fleet::{Fleet, Kind, SESSION, Setup, signal_group};
 use crate::judge::{Findings, judge};
@@ -18,6 +19,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How long everything may take to flow through once all is well. A killed member's session and an open transaction
 /// have to end meanwhile.
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+/// How long a fault may take to be felt once nothing else is wrong.
+const FELT_WITHIN: Duration = Duration::from_secs(30);
 /// How often ended services are looked for.
 const TICK: Duration = Duration::from_millis(20);
 /// A disk that a few seconds of traffic fill.
@@ -31,6 +34,8 @@ pub struct Aftermath {
     pub poison: Vec<(&'static str, Vec<u8>)>,
     /// Why it did not settle, if it did not.
     pub unsettled: Option<String>,
+    /// Faults that nobody felt, and what could not be healed.
+    pub unfelt: Vec<String>,
 }
 
 /// A schedule at work.
@@ -44,6 +49,11 @@ pub struct Run<'a> {
     small_disk: Option<SmallDisk>,
     /// Whether ClickHouse stands still: then it is not asked for anything.
     frozen: bool,
+    /// Faults that were not felt yet.
+    waiting: Vec<Waiting>,
+    unfelt: Vec<String>,
+    /// Changes of tables that ClickHouse did not make.
+    refused: Vec<String>,
 }
 
 /// A disk in memory, unmounted in the end.
@@ -91,7 +101,17 @@ impl<'a> Run<'a> {
             fleet.add(world, kind, first(kind));
         }
         fleet.wait_ready(READY_WITHIN).unwrap_or_else(|problem| panic!("not ready before any fault: {problem}"));
-        Self { world, schedule, fleet, joined: 0, small_disk, frozen: false }
+        Self {
+            world,
+            schedule,
+            fleet,
+            joined: 0,
+            small_disk,
+            frozen: false,
+            waiting: Vec::new(),
+            unfelt: Vec::new(),
+            refused: Vec::new(),
+        }
     }
 
     /// Lets hits and faults come, heals everything, and waits until all has flowed through.
@@ -105,7 +125,7 @@ impl<'a> Run<'a> {
         let poison = poisoner.finish();
         let unsettled = self.settle().err();
         self.fleet.note("settled");
-        Aftermath { ledger, poison, unsettled }
+        Aftermath { ledger, poison, unsettled, unfelt: std::mem::take(&mut self.unfelt) }
     }
 
     /// Begins and ends the faults at their times, or as soon after as those before are done.
@@ -135,6 +155,7 @@ impl<'a> Run<'a> {
 
     fn begin(&mut self, planned: Planned) {
         self.fleet.note(format!("begins: {:?}", planned.fault));
+        self.waiting.extend(Waiting::for_it(planned.fault, self.world, &self.fleet, self.frozen));
         match planned.fault {
             Fault::Kill(Target::Kafka) => self.world.kill_kafka(),
             Fault::Kill(Target::ClickHouse) => {
@@ -161,6 +182,7 @@ impl<'a> Run<'a> {
                 self.alter("ALTER TABLE {hits} MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 2");
             }
             Fault::ReadOnly => self.alter("ALTER TABLE {hits} MODIFY SETTING table_readonly = 1"),
+            Fault::ViewReadOnly => self.alter("ALTER TABLE {page_titles} MODIFY SETTING table_readonly = 1"),
             Fault::SlowInserts => self.alter(
                 "ALTER TABLE {hits} MODIFY SETTING parts_to_delay_insert = 1, min_delay_to_insert_ms = 900, max_delay_to_insert = 1",
             ),
@@ -171,6 +193,7 @@ impl<'a> Run<'a> {
 
     fn end(&mut self, planned: Planned) {
         self.fleet.note(format!("ends: {:?}", planned.fault));
+        self.forget_what_was_felt();
         match planned.fault {
             Fault::Kill(Target::Kafka) => self.world.start_kafka(),
             Fault::Kill(Target::ClickHouse) => self.world.start_clickhouse(),
@@ -179,7 +202,7 @@ impl<'a> Run<'a> {
             Fault::Restart(_) => {}
             Fault::Cable(link, _) => self.world.set(link, Cable::Whole),
             Fault::FullSpool => self.world.set(crate::world::Link::CollectorKafka, Cable::Whole),
-            Fault::TooManyParts | Fault::ReadOnly | Fault::SlowInserts => self.restore_table(),
+            Fault::TooManyParts | Fault::ReadOnly | Fault::ViewReadOnly | Fault::SlowInserts => self.restore_table(),
             Fault::Join(kind, leaving) => self.leave(kind, leaving),
         }
     }
@@ -220,9 +243,12 @@ impl<'a> Run<'a> {
         if self.frozen || self.world.clickhouse_process().is_none() {
             return;
         }
-        let sql = sql.replace("{hits}", &format!("{}.hits", self.fleet.setup.database));
+        let table = |name| format!("{}.{name}", self.fleet.setup.database);
+        let sql = sql.replace("{hits}", &table("hits")).replace("{page_titles}", &table("page_titles"));
         if let Err(problem) = self.world.try_query(&sql) {
-            self.fleet.note(format!("{sql}: {problem}"));
+            let problem = format!("{sql}: {problem}");
+            self.fleet.note(&problem);
+            self.refused.push(problem);
         }
     }
 
@@ -230,6 +256,7 @@ impl<'a> Run<'a> {
         for setting in ["table_readonly", "parts_to_delay_insert", "parts_to_throw_insert"] {
             self.alter(&format!("ALTER TABLE {{hits}} RESET SETTING {setting}"));
         }
+        self.alter("ALTER TABLE {page_titles} RESET SETTING table_readonly");
         self.alter("ALTER TABLE {hits} RESET SETTING min_delay_to_insert_ms, max_delay_to_insert");
         self.alter("SYSTEM START MERGES {hits}");
     }
@@ -248,8 +275,40 @@ impl<'a> Run<'a> {
             self.fleet.signal(first(kind), Signal::CONT);
             self.fleet.start(self.world, first(kind));
         }
+        self.feel();
         if self.schedule.faults.iter().any(|planned| touches_table(planned.fault)) {
+            // One change may be refused because of another while both are made; a whole table takes any.
+            self.refused.clear();
             self.restore_table();
+            self.unfelt.append(&mut self.refused);
+        }
+    }
+
+    /// Faults that others hid come again, one by one, until they are felt.
+    fn feel(&mut self) {
+        self.forget_what_was_felt();
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            let planned = Planned { fault: waiting.fault, at: Duration::ZERO, lasts: Duration::ZERO };
+            self.restore_table();
+            self.begin(planned);
+            let deadline = Instant::now() + FELT_WITHIN;
+            while !waiting.is_felt(self.world, &self.fleet) {
+                if Instant::now() > deadline {
+                    self.unfelt.push(format!("nobody felt {:?}", waiting.fault));
+                    break;
+                }
+                self.fleet.supervise(self.world);
+                std::thread::sleep(TICK);
+            }
+            self.end(planned);
+        }
+        self.waiting.clear();
+    }
+
+    fn forget_what_was_felt(&mut self) {
+        if !self.frozen {
+            let Self { world, fleet, waiting, .. } = self;
+            waiting.retain_mut(|waiting| !waiting.is_felt(world, fleet));
         }
     }
 
@@ -322,7 +381,7 @@ enum Step {
 }
 
 fn touches_table(fault: Fault) -> bool {
-    matches!(fault, Fault::TooManyParts | Fault::ReadOnly | Fault::SlowInserts)
+    matches!(fault, Fault::TooManyParts | Fault::ReadOnly | Fault::ViewReadOnly | Fault::SlowInserts)
 }
 
 fn first(kind: Kind) -> &'static str {
