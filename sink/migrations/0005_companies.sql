@@ -94,6 +94,7 @@ CREATE OR REPLACE VIEW {database}.companies{on_cluster}
     first_seen DateTime64(3, 'UTC') COMMENT 'When the first visit began.',
     last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of a visit happened.',
     days UInt64 COMMENT 'Days on which visits began: a company of more than one came back.',
+    is_returning Bool COMMENT 'True for a company that came back: its visits began on more than one day. False for a new one.',
     visitors UInt64 COMMENT 'Visitors.',
     sessions UInt64 COMMENT 'Visits.',
     page_views UInt64 COMMENT 'Page views.',
@@ -186,6 +187,7 @@ SELECT
     min(start) AS first_seen,
     max(end) AS last_seen,
     length(groupUniqArrayArray(days_seen)) AS days,
+    CAST(days > 1, 'Bool') AS is_returning,
     uniqExactIfMerge(visitor_state) AS visitors,
     sum(session_count) AS sessions,
     sum(views) AS page_views,
@@ -202,6 +204,27 @@ GROUP BY site, company
 COMMENT 'Companies that visited, one row each, with how they are known. Those that are but internet providers are marked. New ones are those first seen lately, returning ones those of several days. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.companies_between{on_cluster}
+(
+    company String COMMENT 'Domain of the company; where none is known, its name in lower case.',
+    company_name String COMMENT 'Name, from the best evidence.',
+    company_domain String COMMENT 'Domain; empty where none is known.',
+    evidence Array(String) COMMENT 'How it is known, best first: partner, contact_email (domain of an address that a visitor submitted, no free mailbox), network (organisation of the network, which may be an internet provider).',
+    confidence UInt8 COMMENT 'How far the best evidence is to be believed, percent. partner: 95 by the person, 90 by a domain, 80 by a range of addresses. contact_email: 75. network: 50 of a company, 5 of an internet provider. These are ranks, not measured frequencies.',
+    is_provider Bool COMMENT 'True where nothing but the network tells, and that is an internet provider''s.',
+    first_seen DateTime64(3, 'UTC') COMMENT 'When the first visit began.',
+    last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of a visit happened.',
+    days UInt64 COMMENT 'Days on which visits began: a company of more than one came back.',
+    visitors UInt64 COMMENT 'Visitors.',
+    sessions UInt64 COMMENT 'Visits.',
+    page_views UInt64 COMMENT 'Page views.',
+    visible_duration_ms UInt64 COMMENT 'Time that pages were visible, milliseconds.',
+    downloads UInt64 COMMENT 'Downloads.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    contacts Array(String) COMMENT 'Contacts whom its visitors are, see contact_visitors.',
+    country String COMMENT 'Country last seen in, ISO 3166-1 alpha-2.',
+    partner String COMMENT 'Partner who told the company last.',
+    partner_attributes Map(String, String) COMMENT 'Whatever else that partner knows.'
+)
 SQL SECURITY DEFINER
 AS
 WITH

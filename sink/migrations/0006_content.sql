@@ -157,6 +157,18 @@ LEFT ANY JOIN titles AS t ON c.site = t.site AND c.page = t.page
 COMMENT 'Pages, one row each: how often, by how many and how long they were viewed. The time of a page view is the largest that any of its hits told. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.pages_between{on_cluster}
+(
+    page_host String COMMENT 'Host of the page.',
+    page_path String COMMENT 'Path of the page.',
+    page_title String COMMENT 'Title, as told last.',
+    views UInt64 COMMENT 'Page views.',
+    visitors UInt64 COMMENT 'Visitors who viewed it.',
+    sessions UInt64 COMMENT 'Visits in which it was viewed.',
+    entries UInt64 COMMENT 'Visits that began with it.',
+    exits UInt64 COMMENT 'Visits in which it was the last page.',
+    average_visible_ms Float64 COMMENT 'Time that a view of it was visible, milliseconds, over the views that told; 0 where none did.',
+    total_visible_ms UInt64 COMMENT 'Time that all views of it were visible, milliseconds.'
+)
 SQL SECURITY DEFINER
 AS
 WITH
@@ -245,6 +257,14 @@ FROM counted
 COMMENT 'Pages by day, one row for each. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.page_trend{on_cluster}
+(
+    time DateTime64(0, 'UTC') COMMENT 'When the hour, day or week begins.',
+    page LowCardinality(String) COMMENT 'Page, host and path.',
+    views UInt64 COMMENT 'Page views.',
+    visitors UInt64 COMMENT 'Visitors who viewed it; those who are not named are left out.',
+    sessions UInt64 COMMENT 'Visits in which it was viewed.',
+    total_visible_ms UInt64 COMMENT 'Time that it was visible, milliseconds.'
+)
 SQL SECURITY DEFINER
 AS SELECT
     dateTrunc({step:String}, viewed_at) AS time,
@@ -254,10 +274,11 @@ AS SELECT
     uniqExactIf(session_id, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
     sum(visible_ms) AS total_visible_ms
 FROM {database}.viewed_pages
-WHERE site = {site:String} AND day BETWEEN {first_day:Date} - 1 AND {last_day:Date} AND page LIKE {page:String}
+WHERE site = {site:String} AND day BETWEEN {first_day:Date} - 1 AND {last_day:Date} 
+    AND if(startsWith({page:String}, '/'), substring(toString(page), position(page, '/')), toString(page)) LIKE {page:String}
     AND viewed_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND viewed_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
 GROUP BY time, page
-COMMENT 'Views of pages by hour, day or week, days UTC and both included: page_trend(site = ..., first_day = ..., last_day = ..., step = ''hour'', page = ''www.example.com/%''). The page is a LIKE pattern of host and path.';
+COMMENT 'Views of pages by hour, day or week, days UTC and both included: page_trend(site = ..., first_day = ..., last_day = ..., step = ''hour'', page = ''www.example.com/%''). The page is a LIKE pattern, for the path where it begins with a slash, else for host and path.';
 
 CREATE OR REPLACE VIEW {database}.downloads{on_cluster}
 (
@@ -348,6 +369,13 @@ GROUP BY h.site, term
 COMMENT 'What was searched for on the sites, one row for each term. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.content_between{on_cluster}
+(
+    item String COMMENT 'File, link, term in lower case, or name of the event.',
+    times UInt64 COMMENT 'How often.',
+    visitors UInt64 COMMENT 'By how many visitors; those who are not named are left out.',
+    first_at DateTime64(3, 'UTC') COMMENT 'When for the first time.',
+    last_at DateTime64(3, 'UTC') COMMENT 'When for the last time.'
+)
 SQL SECURITY DEFINER
 AS SELECT
     if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), h.target_url)) AS item,

@@ -132,6 +132,18 @@ GROUP BY h.site, g.goal, h.hit_id
 COMMENT 'Hits that reached a goal, one row for each goal and hit. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.conversion_sources{on_cluster}
+(
+    goal LowCardinality(String) COMMENT 'Goal.',
+    source_kind String COMMENT 'Class of the source.',
+    source_name String COMMENT 'Search engine, network, mailer or referring host.',
+    campaign_source String COMMENT 'utm_source.',
+    campaign_medium String COMMENT 'utm_medium.',
+    campaign_name String COMMENT 'utm_campaign.',
+    first_touch_conversions UInt64 COMMENT 'Conversions of visitors whom this source brought first.',
+    last_touch_conversions UInt64 COMMENT 'Conversions of visitors whom this source brought last, direct visits passed over.',
+    first_touch_value Float64 COMMENT 'What the goals of the former are worth.',
+    last_touch_value Float64 COMMENT 'What the goals of the latter are worth.'
+)
 SQL SECURITY DEFINER
 AS
 WITH

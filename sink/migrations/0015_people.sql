@@ -107,6 +107,38 @@ INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE N
 GROUP BY site, company, content_group
 COMMENT 'What each company is interested in, internet providers left out, one row for each content group.';
 
+CREATE OR REPLACE VIEW {database}.company_interests_between{on_cluster}
+(
+    company String COMMENT 'Company as in companies.',
+    company_name String COMMENT 'Its name.',
+    content_group String COMMENT 'Group of pages.',
+    score Float64 COMMENT 'Interest today of all of its visitors: page views x weight, each halved for each half-life that has passed since its day.',
+    share Float64 COMMENT 'Share of the scores of all groups of the company, 0 to 1.',
+    visitors UInt64 COMMENT 'Visitors who viewed pages of the group.',
+    page_views UInt64 COMMENT 'Views of pages of the group, in these days.',
+    first_day Date COMMENT 'Day of the first of them, UTC.',
+    last_day Date COMMENT 'Day of the last of them, UTC.'
+)
+SQL SECURITY DEFINER
+AS
+SELECT
+    k.company AS company,
+    any(k.company_name) AS company_name,
+    d.content_group AS content_group,
+    sum(d.score) AS score,
+    if(sum(score) OVER (PARTITION BY company) = 0, 0, score / sum(score) OVER (PARTITION BY company)) AS share,
+    uniqExact(d.visitor_id) AS visitors,
+    sum(d.page_views) AS page_views,
+    min(d.day) AS first_day,
+    max(d.day) AS last_day
+FROM {database}.interest_days AS d
+INNER JOIN {database}.visitor_companies AS v ON d.site = v.site AND d.visitor_id = v.visitor_id
+INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE NOT is_provider) AS k ON v.site = k.site AND v.company = k.company
+WHERE d.site = {site:String} AND d.day BETWEEN {first_day:Date} AND {last_day:Date}
+    AND v.site = {site:String}
+GROUP BY company, content_group
+COMMENT 'What each company is interested in, internet providers left out, by what was viewed from one day to another, both included: company_interests_between(site = ..., first_day = ..., last_day = ...). One row for each content group.';
+
 CREATE OR REPLACE VIEW {database}.contact_lead_scores{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',

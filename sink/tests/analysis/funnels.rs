@@ -245,7 +245,10 @@ async fn paths_are_of_whole_visits_of_one_visitor() {
         let place = arrived(stack, "whole_paths", arrival, hits.clone()).await;
         let of = |day: &str| {
             let asked = format!("site = 'shop', first_day = '{day}', last_day = '{day}', page = '/pumps'");
-            lines(&place, &format!("SELECT position, page FROM {{database}}.paths({asked}) ORDER BY position DESC, page"))
+            lines(
+                &place,
+                &format!("SELECT position, page FROM {{database}}.paths({asked}) ORDER BY position DESC, page"),
+            )
         };
         let expected = ["before\t(entry)", "before\tshop.example/a", "after\t(exit)", "after\tshop.example/b"];
         assert_eq!(of("2026-03-10"), expected, "{arrival:?}");

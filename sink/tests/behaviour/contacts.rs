@@ -136,13 +136,14 @@ async fn imports_and_partners_tell_fields_too() {
 async fn merges_in_a_circle_end_where_the_newest_decision_says() {
     let Some(stack) = local::stack_or_skip("merges_in_a_circle_end_where_the_newest_decision_says") else { return };
     let place = Place::migrated(stack, "circles").await;
-    place.insert(&[
-        form(1, "one", 0, ["A", "a@x.example", ""]),
-        form(2, "two", HOUR, ["B", "b@x.example", ""]),
-        form(3, "three", 2 * HOUR, ["C", "c@x.example", ""]),
-        form(4, "four", 3 * HOUR, ["D", "d@x.example", ""]),
-    ])
-    .await;
+    place
+        .insert(&[
+            form(1, "one", 0, ["A", "a@x.example", ""]),
+            form(2, "two", HOUR, ["B", "b@x.example", ""]),
+            form(3, "three", 2 * HOUR, ["C", "c@x.example", ""]),
+            form(4, "four", 3 * HOUR, ["D", "d@x.example", ""]),
+        ])
+        .await;
     let merge = |contact: &str, into: &str, day: u8| {
         place.query(&format!(
             "INSERT INTO {{database}}.contact_merges (site, contact, merged_into, decided_at) \

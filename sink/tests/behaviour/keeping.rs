@@ -19,7 +19,8 @@ fn of_old() -> Vec<EnrichedHit<'static>> {
     ]
 }
 
-const VISITS: &str = "SELECT visitor_id, started_at, page_views, forms FROM {database}.sessions ORDER BY visitor_id, started_at";
+const VISITS: &str =
+    "SELECT visitor_id, started_at, page_views, forms FROM {database}.sessions ORDER BY visitor_id, started_at";
 
 const OLD: [&str; 4] = [
     "anna\t2026-03-10 12:00:00.000\t0\t1",
@@ -47,14 +48,8 @@ async fn a_visitor_who_returns_keeps_what_the_hits_no_longer_tell() {
     expire(&place);
     assert_eq!(lines(&place.query(VISITS)), OLD);
     place.insert(&[page_view(8, "ben", 3 * DAY, "/"), in_session(page_view(9, "anna", 3 * DAY, "/"), 0xa3)]).await;
-    let returned = [
-        OLD[0],
-        OLD[1],
-        "anna\t2026-03-13 12:00:00.000\t1\t0",
-        OLD[2],
-        OLD[3],
-        "ben\t2026-03-13 12:00:00.000\t1\t0",
-    ];
+    let returned =
+        [OLD[0], OLD[1], "anna\t2026-03-13 12:00:00.000\t1\t0", OLD[2], OLD[3], "ben\t2026-03-13 12:00:00.000\t1\t0"];
     // Until it is settled, the rest of a visit that was cut may stand beside it.
     let visits = place.query(VISITS);
     assert!(returned.iter().all(|visit| lines(&visits).contains(visit)), "{visits}");
@@ -115,11 +110,20 @@ async fn retention_is_kept_per_table_and_per_site() {
     let visits = |number: u128, site: &'static str, visitor: &'static str, days: i64| {
         on_site(in_session(form(number, visitor, ago(days), ["Ann", "ann@x.example", ""]), number), site)
     };
-    place.insert(&[visits(1, "shop", "old", 900), visits(2, "shop", "half", 300), visits(3, "blog", "half", 300), visits(4, "shop", "new", 1)]).await;
+    place
+        .insert(&[
+            visits(1, "shop", "old", 900),
+            visits(2, "shop", "half", 300),
+            visits(3, "blog", "half", 300),
+            visits(4, "shop", "new", 1),
+        ])
+        .await;
     settled(&place).await;
     let kept = |table: &str| {
         place.query(&format!("OPTIMIZE TABLE {{database}}.{table} FINAL"));
-        place.query(&format!("SELECT arraySort(groupUniqArray((site, visitor_id))) FROM {{database}}.{table} WHERE site != ''"))
+        place.query(&format!(
+            "SELECT arraySort(groupUniqArray((site, visitor_id))) FROM {{database}}.{table} WHERE site != ''"
+        ))
     };
     let (all, of_two_years, of_six_months) = (
         "[('blog','half'),('shop','half'),('shop','new'),('shop','old')]",

@@ -114,7 +114,9 @@ async fn what_people_wrote_outlives_a_command_that_is_killed() {
     let place = Place::migrated(stack, "killed").await;
     place.insert(&hits(1)).await;
     place.query("INSERT INTO {database}.contact_cards (site, contact, email, name) VALUES ('shop', 'i@x.example', 'i@x.example', 'Ines')");
-    place.query("INSERT INTO {database}.contact_links (site, contact, visitor_id) VALUES ('shop', 'i@x.example', 'ines')");
+    place.query(
+        "INSERT INTO {database}.contact_links (site, contact, visitor_id) VALUES ('shop', 'i@x.example', 'ines')",
+    );
     for table in ["contact_cards", "contact_links"] {
         let killed = |text: &str| assert_ne!(text, "exchanged\n", "killed");
         let clickhouse = place.clickhouse();
@@ -123,8 +125,5 @@ async fn what_people_wrote_outlives_a_command_that_is_killed() {
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
     }
     assert_eq!(place.query("SELECT name FROM {database}.contact_cards WHERE source = 'import'"), "Ines");
-    assert_eq!(
-        place.query("SELECT contact FROM {database}.contact_visitors WHERE visitor_id = 'ines'"),
-        "i@x.example"
-    );
+    assert_eq!(place.query("SELECT contact FROM {database}.contact_visitors WHERE visitor_id = 'ines'"), "i@x.example");
 }

@@ -199,7 +199,7 @@ async fn downloads_name_the_file_and_who_has_it() {
     insert_twice_and_backwards(&place, anna()).await;
     let columns = "target_url, file_name, downloads, visitors, sessions, contacts";
     let expected =
-        "https://shop.example/files/Data%20sheet.pdf?v=2\tData sheet.pdf\t1\t1\t1\t['Anna@Mail.Steel.Example']";
+        "https://shop.example/files/Data%20sheet.pdf?v=2\tData sheet.pdf\t1\t1\t1\t['anna@mail.steel.example']";
     assert_eq!(place.query(&format!("SELECT {columns} FROM {{database}}.downloads")), expected);
 }
 
@@ -245,9 +245,9 @@ async fn companies_are_known_by_the_best_evidence() {
     let expected = [
         // Anna's three visits and Cleo's one; Anna's pages: one before, two, one.
         "steel.example\tSteel Limited\tsteel.example\t['partner','contact_email']\t2026-03-10 10:00:00.000\t\
-         2026-03-10 15:00:00.000\t2\t4\t5\t65000\t1\t['Anna@Mail.Steel.Example']\tData House\t{'industry':'steel'}",
+         2026-03-10 15:00:00.000\t2\t4\t5\t65000\t1\t['anna@mail.steel.example']\tData House\t{'industry':'steel'}",
         "telecom.example\tExample Telecom\ttelecom.example\t['network']\t2026-03-10 12:00:00.000\t\
-         2026-03-10 12:00:00.000\t1\t1\t1\t0\t0\t['ben@GMAIL.com']\t\t{}",
+         2026-03-10 12:00:00.000\t1\t1\t1\t0\t0\t['ben@gmail.com']\t\t{}",
     ];
     assert_eq!(found.lines().collect::<Vec<_>>(), expected);
 }
