@@ -45,8 +45,8 @@ impl Told {
     #[must_use]
     pub fn by_query(query: &str) -> Self {
         let last = |name: &str| {
-            let values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
-            values.last().map(|(_, value)| fields::decoded_lossy(value))
+            let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
+            values.next_back().map(|(_, value)| fields::decoded_lossy(value))
         };
         let sites = last("site").into_iter().filter(|site| !site.is_empty()).collect();
         Self { sites, measurement: last("consent.measurement").and_then(|value| fields::truth(&value)) }

@@ -251,6 +251,34 @@ fn golden_enriched_hit() -> EnrichedHit<'static> {
     }
 }
 
+fn golden_dead_letter() -> DeadLetter<'static> {
+    DeadLetter {
+        dead_letter_id: Uuid::from_u128(4),
+        stage: Stage::Enricher,
+        reason: "undecodable".into(),
+        detail: "field 3".into(),
+        dead_at: 1_767_225_600_123,
+        site: "demo".into(),
+        original: [0xc3, 1, 0xff][..].into(),
+        source_topic: "hits.raw".into(),
+        source_partition: Some(7),
+        source_offset: Some(1 << 40),
+    }
+}
+
+fn golden_partner_record() -> PartnerRecord<'static> {
+    PartnerRecord {
+        partner: "p".into(),
+        match_kind: MatchKind::EmailDomain,
+        match_value: "example.com".into(),
+        company_name: "Example AG".into(),
+        attributes: Map(vec![("industry".into(), "pumps".into())]),
+        permitted_uses: vec!["measurement".into()],
+        updated_at: 1_767_225_600_123,
+        ..PartnerRecord::default()
+    }
+}
+
 fn message<R: Record + Encode>(record: &R) -> Vec<u8> {
     let mut message = Vec::new();
     Writer::single_object::<R>().unwrap().write(record, &mut message);
@@ -270,6 +298,10 @@ fn golden(name: &str, message: &[u8]) {
 fn the_bytes_on_the_wire_stay_as_they_are() {
     golden("raw_hit.v1.bin", &message(&golden_hit()));
     golden("enriched_hit.v1.bin", &message(&golden_enriched_hit()));
+    golden("dead_letter.v1.bin", &message(&golden_dead_letter()));
+    golden("partner_record.v1.bin", &message(&golden_partner_record()));
+    let directive = PrivacyDirective { site: "demo".into(), ..PrivacyDirective::default() };
+    golden("privacy_directive.v1.bin", &message(&directive));
 }
 
 #[test]

@@ -68,6 +68,12 @@ fn with_a_registry_messages_are_in_confluents_format_and_readers_take_both() {
     let mut message = Vec::new();
     Writer::for_topic::<RawHit>("hits.raw", Some(&registry)).unwrap().write(&hit, &mut message);
     assert_eq!(message[..5], [0, 0, 0, 0, 1]);
+    // Read by another implementation in `fastavro_golden.py`. `WRITE_GOLDEN=1` writes it anew.
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/raw_hit.v1.confluent.bin");
+    if std::env::var_os("WRITE_GOLDEN").is_some() {
+        std::fs::write(&golden, &message).unwrap();
+    }
+    assert_eq!(std::fs::read(golden).unwrap(), message);
 
     let reader = Reader::new::<RawHit>(Some(registry)).unwrap();
     assert_eq!(decode_all::<RawHit>(&reader.body(&message).unwrap()).unwrap(), hit);

@@ -213,6 +213,11 @@ impl KafkaOptions {
     async fn check(&self, admin: &AdminClient<DefaultClientContext>, topic: &Topic) -> Result<(), TopicError> {
         let name = self.topic(topic);
         let brokers = |cause| TopicError::Brokers { brokers: self.kafka_brokers.clone(), cause };
+        // First: the settings of a topic that the brokers do not know, or not yet, are described without an error, as none.
+        let partitions = self.count_partitions(admin, &name).await.map_err(brokers)?;
+        if partitions == 0 {
+            return Err(TopicError::Missing(name));
+        }
         let options = AdminOptions::new().request_timeout(Some(ADMIN_TIMEOUT));
         let described = admin.describe_configs(&[ResourceSpecifier::Topic(&name)], &options).await.map_err(brokers)?;
         let settings: ConfigResource = match described.into_iter().next() {
@@ -222,11 +227,6 @@ impl KafkaOptions {
             }
             Some(Err(code)) => return Err(brokers(KafkaError::AdminOp(code))),
         };
-        let partitions = self.count_partitions(admin, &name).await.map_err(brokers)?;
-        if partitions == 0 {
-            // The settings of a topic that does not exist are described without an error, as none.
-            return Err(TopicError::Missing(name));
-        }
         let setting = |key: &str| settings.get(key).and_then(|entry| entry.value.clone());
         match topic.contradiction(partitions, setting) {
             Some(contradiction) => Err(TopicError::Contradiction { topic: name, contradiction }),

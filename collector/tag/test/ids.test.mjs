@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
 import { test } from "node:test";
 import { UUID, uuid7 } from "../src/ids.js";
+
+// Browsers have it, Node from 20 on.
+globalThis.crypto ??= webcrypto;
 
 test("a UUIDv7 has its time, version and variant (RFC 9562, appendix A.6)", () => {
   // 0x017F22E279B0 is the example of the RFC: 2022-02-22 14:22:22 -05:00.

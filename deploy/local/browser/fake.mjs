@@ -50,11 +50,18 @@ export async function startFake() {
   const collector = await listen((request, answer) => collect(request, answer, rows));
   const demo = await listen((request, answer) => serve(request, answer, collector));
   const clickhouse = await listen(async (request, answer) => {
-    const marker = new URL(request.url, "http://x").searchParams.get("param_marker");
+    const asked = new URL(request.url, "http://x").searchParams;
+    let query = "";
+    for await (const chunk of request) query += chunk;
+    if (query.includes("FROM sessions")) {
+      const session = sessionOf(rows.filter((row) => row.visitor_id === asked.get("param_visitor")));
+      return answer.end(JSON.stringify(session) + "\n");
+    }
+    const marker = asked.get("param_marker");
     const found = rows
       .filter((row) => row.user_agent.includes(marker))
       .sort((one, other) => one.occurred_at - other.occurred_at);
-    answer.end(found.map((row) => JSON.stringify(row) + "\n").join(""));
+    return answer.end(found.map((row) => JSON.stringify(row) + "\n").join(""));
   });
   const stop = () =>
     servers.forEach((server) => {
@@ -100,6 +107,18 @@ function signalOf(hit, headers, cookie) {
   if (headers["sec-gpc"] === "1") return "global_privacy_control";
   if (cookie.includes("hitmeter_opt_out=1")) return "opt_out";
   return SITES[hit.site].consent === "required" && !hit.consent?.measurement ? "no_consent" : "none";
+}
+
+function sessionOf(rows) {
+  const count = (kind) => rows.filter((row) => row.kind === kind).length;
+  const longest = {};
+  for (const { page_view_id: view, duration_ms: ms } of rows) longest[view] = Math.max(longest[view] || 0, ms);
+  return {
+    page_views: count("page_view"),
+    downloads: count("download"),
+    visible_duration_ms: Object.values(longest).reduce((sum, ms) => sum + ms, 0),
+    campaign_source: rows.map((row) => new URL(row.page_url).searchParams.get("utm_source")).find(Boolean),
+  };
 }
 
 function toRow(hit, userAgent, signal) {

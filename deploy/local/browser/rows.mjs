@@ -4,13 +4,22 @@ const DEADLINE = 15000;
 const PAUSE = 100;
 
 /** Rows of table hits whose user agent holds a marker, in the order of the browser's clock. */
-export async function rowsOf(marker, { url, database, user, password }) {
-  const query =
-    "SELECT * FROM hits WHERE position(user_agent, {marker:String}) > 0 ORDER BY client_time, hit_id " +
-    "FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
+export const rowsOf = (marker, clickhouse) =>
+  ask("SELECT * FROM hits WHERE position(user_agent, {marker:String}) > 0 ORDER BY client_time, hit_id", { marker }, clickhouse);
+
+/** What an analyst is told of a visitor's sessions, in their order. */
+export const sessionsOf = (site, visitor, clickhouse) =>
+  ask(
+    "SELECT * FROM sessions WHERE site = {site:String} AND visitor_id = {visitor:String} ORDER BY started_at",
+    { site, visitor },
+    { ...clickhouse, user: "analyst", password: "" },
+  );
+
+async function ask(question, parameters, { url, database, user, password }) {
+  const query = question + " FORMAT JSONEachRow SETTINGS output_format_json_quote_64bit_integers = 0";
   const address = new URL(url);
   address.searchParams.set("database", database);
-  address.searchParams.set("param_marker", marker);
+  for (const name in parameters) address.searchParams.set("param_" + name, parameters[name]);
   const headers = user ? { "X-ClickHouse-User": user, "X-ClickHouse-Key": password || "" } : {};
   const answer = await fetch(address, { method: "POST", body: query, headers });
   const text = await answer.text();
@@ -22,10 +31,10 @@ export async function rowsOf(marker, { url, database, user, password }) {
 }
 
 /** Asks again until the condition holds for what is answered, or the deadline has passed; answers the last in both cases. */
-export async function until(ask, condition, deadline = DEADLINE) {
+export async function until(look, condition, deadline = DEADLINE) {
   const end = Date.now() + deadline;
   for (;;) {
-    const answer = await ask();
+    const answer = await look();
     if (condition(answer) || Date.now() > end) return answer;
     await new Promise((wake) => setTimeout(wake, PAUSE));
   }

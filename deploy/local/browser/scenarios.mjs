@@ -120,6 +120,36 @@ export const scenarios = [
     },
   },
   {
+    name: "session",
+    title: "what an analyst reads of a visit, within 5 s of its last action",
+    async run(visitor) {
+      const began = Date.now();
+      await visitor.open("/index.html?utm_source=newsletter");
+      await visitor.rows((rows) => ofKind(rows, "heartbeat").length >= 1);
+      await visitor.page.click("header a[href='/pricing.html']");
+      await visitor.page.waitForURL("**/pricing.html");
+      const rows = await visitor.rows((found) => ofKind(found, "page_view").length >= 2);
+      await visitor.open("/index.html");
+      await visitor.page.waitForFunction(() => window.hitmeter?.loaded);
+      await visitor.page.click("#datasheet", { noWaitAfter: true });
+      const ended = Date.now();
+      const told = await visitor.sessions(
+        rows[0]?.visitor_id,
+        ([session]) => session?.downloads >= 1 && session.page_views >= 3,
+        5000,
+      );
+      console.log(`# told ${Date.now() - ended} ms after the last action`);
+      check("one session", told.length, 1);
+      const [session = {}] = told;
+      check("its pages", session.page_views, 3);
+      check("its download", session.downloads, 1);
+      check("its source", session.campaign_source, "newsletter");
+      checkThat("its duration", session.visible_duration_ms, "from 1 s to all of the visit", (ms) => {
+        return ms >= 990 && ms <= ended - began + 1000;
+      });
+    },
+  },
+  {
     name: "form",
     title: "a marked form with a business card",
     async run(visitor) {

@@ -1,7 +1,7 @@
 // A visitor: a fresh browser that sees the demo site under a site key, with a marker in the user agent.
 
 import { chromium } from "playwright-core";
-import { rowsOf, until } from "./rows.mjs";
+import { rowsOf, sessionsOf, until } from "./rows.mjs";
 
 const FLAGS = [
   "--no-sandbox",
@@ -43,6 +43,8 @@ export async function createVisitor(settings, { name, site, heartbeat = 1, gpc =
   visitor.page = await context.newPage();
   visitor.open = (path) => visitor.page.goto(settings.demo + path);
   visitor.rows = (condition) => until(() => rowsOf(marker, settings.clickhouse), condition);
+  visitor.sessions = (id, condition, deadline) =>
+    until(() => sessionsOf(site, id, settings.clickhouse), condition, deadline);
   visitor.cookies = async () => (await context.cookies()).map(({ name: cookie }) => cookie).sort();
   visitor.unsent = () =>
     visitor.page.evaluate((key) => JSON.parse(localStorage.getItem("hitmeter_unsent_" + key) || "[]"), site);
