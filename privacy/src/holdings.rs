@@ -56,8 +56,7 @@ impl Holding {
     #[must_use]
     pub fn condition(&self, person: &Person) -> String {
         let of = |kind| move || values(&person.identifiers, kind);
-        let (visitors, emails, phones) =
-            (of(SubjectKind::VisitorId), of(SubjectKind::Email), of(SubjectKind::Phone));
+        let (visitors, emails, phones) = (of(SubjectKind::VisitorId), of(SubjectKind::Email), of(SubjectKind::Phone));
         let parts = [
             self.visitors.iter().map(|column| is_in(column, visitors())).collect::<Vec<_>>(),
             self.emails.iter().map(|column| is_in(&format!("lowerUTF8(trim({column}))"), emails())).collect(),
@@ -86,7 +85,10 @@ pub const HOLDINGS: &[Holding] = &[
     Holding { visitors: &["member"], ..Holding::by_visitor("audience_members", "audiences", "audience_changes") },
     Holding::by_contact("contacts", "contact, as it is shown", "contact_cards"),
     Holding::by_contact("contact_history", "each value of each contact field", "contact_cards"),
-    Holding { visitors: &["visitor_id"], ..Holding::by_contact("contact_visitors", "visitors they are", "contact_links") },
+    Holding {
+        visitors: &["visitor_id"],
+        ..Holding::by_contact("contact_visitors", "visitors they are", "contact_links")
+    },
     Holding::by_contact("contact_activity", "sums over all visits of the contact", "hits"),
     Holding::by_contact("contact_interests", "topics of what the contact reads", "hits"),
     Holding::by_contact("contact_lead_scores", "score of the contact", "hits"),

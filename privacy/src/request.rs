@@ -68,8 +68,12 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
         ..directive(id, site, subject, right.action(), &options.operator)
     });
     let action = right.action().as_str();
-    note(&database, &Note { id, site: &options.subject.site, operator: &options.operator, action }, rows.values().sum())
-        .await?;
+    note(
+        &database,
+        &Note { id, site: &options.subject.site, operator: &options.operator, action },
+        rows.values().sum(),
+    )
+    .await?;
     let count = directives.len();
     blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, removals].concat())).await?;
     Ok(receipt(id, action, due_at, count) + &found.to_string())

@@ -233,11 +233,7 @@ async fn record(
     database.execute("noting what is given", &statement).await
 }
 
-fn write(
-    file: File,
-    options: &ShareOptions,
-    permitted: &[(&PrivacyDirective<'_>, &Row)],
-) -> Result<(), PrivacyError> {
+fn write(file: File, options: &ShareOptions, permitted: &[(&PrivacyDirective<'_>, &Row)]) -> Result<(), PrivacyError> {
     let failed = |cause| PrivacyError::Write { path: options.output.clone(), cause };
     let mut table = csv::Writer::from_writer(file);
     let fields = options.fields.iter().map(String::as_str);

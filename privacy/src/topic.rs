@@ -141,10 +141,7 @@ pub async fn blocking<T: Send + 'static>(
 ///
 /// # Errors
 /// Where the registry refuses.
-pub fn messages(
-    kafka: &KafkaOptions,
-    directives: &[PrivacyDirective<'_>],
-) -> Result<Vec<Message>, PrivacyError> {
+pub fn messages(kafka: &KafkaOptions, directives: &[PrivacyDirective<'_>]) -> Result<Vec<Message>, PrivacyError> {
     let topic = kafka.topic(&PRIVACY);
     let writer = Writer::for_topic::<PrivacyDirective<'_>>(&topic, kafka.registry().as_ref())?;
     let message = |directive: &PrivacyDirective<'_>| {

@@ -49,7 +49,8 @@ pub async fn run(options: AccessOptions) -> Result<String, PrivacyError> {
     let person = resolve(&database, &options.subject).await?;
     let mut sections = held(&database, &person).await?;
     let rows = sections.iter().map(|section| section.rows.len()).sum::<usize>();
-    let note_of = Note { id: Uuid::now_v7(), site: &options.subject.site, operator: &options.operator, action: "access" };
+    let note_of =
+        Note { id: Uuid::now_v7(), site: &options.subject.site, operator: &options.operator, action: "access" };
     note(&database, &note_of, u64::try_from(rows).unwrap_or(u64::MAX)).await?;
     sections.extend(summary(&options, &database, &person, &register, &keys).await?);
     write(&options.output, &sections)?;
@@ -88,7 +89,10 @@ fn of_hits(person: &Person) -> [(&'static str, &'static str, String); 2] {
         (
             "places",
             "where they were, by the address of their network",
-            summed("site, country, region, city, network_organisation", "(country != '' OR network_organisation != '')"),
+            summed(
+                "site, country, region, city, network_organisation",
+                "(country != '' OR network_organisation != '')",
+            ),
         ),
         (
             "partner_data",
@@ -120,8 +124,7 @@ async fn summary(
         is_in("subject", hashes.keys().map(String::as_str)),
     );
     let shares = database.rows("asking what was given", &shares).await?;
-    let identifiers =
-        person.identifiers.iter().map(|each| json!({"kind": each.what(), "value": each.value})).collect();
+    let identifiers = person.identifiers.iter().map(|each| json!({"kind": each.what(), "value": each.value})).collect();
     let rights = RIGHTS.iter().map(|(right, words)| json!({"right": right, "what": words})).collect();
     let until_erased = "until it is removed on request";
     let section = |name: &str, what: &str, kept: &str, rows: Vec<Row>| Section {
@@ -135,7 +138,12 @@ async fn summary(
         section("found_by", "why these are taken to be one person", until_erased, rows(links(&person.links))),
         section("partner_records", "what partners know of you", until_erased, rows(records.into_values().collect())),
         section("shared", "what was given to whom, and under which permission", retention::FOR_EVER, shares),
-        section("requests", "what you asked for, permitted and objected to", retention::FOR_EVER, asked(register, person, &hashes)),
+        section(
+            "requests",
+            "what you asked for, permitted and objected to",
+            retention::FOR_EVER,
+            asked(register, person, &hashes),
+        ),
         section("topics", "what is on its way is kept, too", "", retention::topics()),
         section("rights", "what you may still do", "", rows(rights)),
     ])

@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn columns_that_tell_nothing_are_left_out() {
-        let row = json!({"name": "Ada", "phone": "", "tags": [], "more": {}, "skew": null}).as_object().unwrap().clone();
+        let row =
+            json!({"name": "Ada", "phone": "", "tags": [], "more": {}, "skew": null}).as_object().unwrap().clone();
         let page = html(&[Section { rows: vec![row], ..Section::default() }]);
         assert!(page.contains("<th>name</th></tr>") && page.contains("<td>Ada</td></tr>"), "{page}");
     }

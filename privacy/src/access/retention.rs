@@ -56,7 +56,10 @@ mod tests {
     #[test]
     fn retention_is_told_in_words_and_an_odd_rule_as_it_is() {
         let of = |rule: &str| words(&format!("MergeTree PARTITION BY x ORDER BY y{rule} SETTINGS z = 1"));
-        assert_eq!(of(" TTL toDate(received_at) + toIntervalMonth(25)").as_deref(), Some("25 months after received_at"));
+        assert_eq!(
+            of(" TTL toDate(received_at) + toIntervalMonth(25)").as_deref(),
+            Some("25 months after received_at")
+        );
         assert_eq!(of(" TTL day + toIntervalDay(3)").as_deref(), Some("3 days after day"));
         assert_eq!(of(" TTL d + toIntervalDay(3) WHERE x").as_deref(), Some("d + toIntervalDay(3) WHERE x"));
         assert_eq!(of(""), None);

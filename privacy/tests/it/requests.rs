@@ -34,7 +34,7 @@ async fn a_dry_run_shows_all_and_changes_nothing() {
         assert!(text.lines().any(|each| each == line), "{line} is not in {text}");
     }
     assert!(text.contains("partner records: 2") && text.contains("nothing was published"), "{text}");
-    assert!(!text.contains("ada") , "{text}");
+    assert!(!text.contains("ada"), "{text}");
     let shown = place.run(&["erase", "--site=shop", "--email", ADA, "--dry-run", "--show"]).await;
     assert!(shown.contains("e-mail ada@steel.example -> visitor v-ada: told by form"), "{shown}");
     assert!(place.directives("shop").await.is_empty());
@@ -61,7 +61,8 @@ async fn an_erasure_is_published_for_each_identifier_at_each_site_under_one_id()
         }
     }
     assert_eq!(place.partner_values().await, ["steel.example", "v-ben"]);
-    let trail = place.query("SELECT operator, action, site, rows, toString(directive_id) FROM {database}.privacy_trail");
+    let trail =
+        place.query("SELECT operator, action, site, rows, toString(directive_id) FROM {database}.privacy_trail");
     assert_eq!(trail, format!("olga\terase\tshop\t5\t{}", id(&receipt)));
 }
 

@@ -40,7 +40,8 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let place = Self { stack, prefix: stack.topic_prefix(test), database: stack.database(test), folder };
         std::fs::write(place.keys_file(), format!("one {}\n", "ab".repeat(32))).unwrap();
-        let words = ["sink", "migrate", "--clickhouse-url", stack.clickhouse_url(), "--clickhouse-database", &place.database];
+        let words =
+            ["sink", "migrate", "--clickhouse-url", stack.clickhouse_url(), "--clickhouse-database", &place.database];
         let options = sink::options::SERVICE.parse_from::<sink::options::Options>(&words).unwrap();
         let sink::options::Command::Migrate(options) = options.command else { unreachable!() };
         Migrator::new(ClickHouse::new(&options.clickhouse), None).apply().await.unwrap();
