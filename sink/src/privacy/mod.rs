@@ -27,6 +27,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use rdkafka::error::KafkaError;
 use schemas::{StageState, WireError};
 use service::compacted::ReadError;
@@ -173,11 +174,9 @@ impl Executor {
         }
         let source = Source::open(&self.kafka, &self.group)?;
         // After a crash it is not known what was in the topic then: what is there now is no less.
-        for request in &hidden {
-            if !self.hidden.contains_key(&request.id()) {
-                self.note_hidden(request, &source)?;
-            }
-        }
+        let unknown = hidden.iter().filter(|request| !self.hidden.contains_key(&request.id()));
+        let unknown: Vec<Uuid> = unknown.map(Request::id).collect();
+        self.note_hidden(&unknown, &source)?;
         let due: Vec<Request> = self.due(&source, hidden)?;
         for some in due.chunks(AT_ONCE) {
             self.finish(some)?;
@@ -185,8 +184,11 @@ impl Executor {
         Ok(false)
     }
 
-    fn note_hidden(&mut self, request: &Request, source: &Source) -> Result<(), ExecuteError> {
-        self.hidden.insert(request.id(), Hidden { at: Instant::now(), ends: source.ends()? });
+    fn note_hidden(&mut self, requests: &[Uuid], source: &Source) -> Result<(), ExecuteError> {
+        if !requests.is_empty() {
+            let hidden = Hidden { ends: source.ends()?, at: Instant::now() };
+            self.hidden.extend(requests.iter().map(|request| (*request, hidden.clone())));
+        }
         Ok(())
     }
 
@@ -216,9 +218,7 @@ impl Executor {
     fn hide(&mut self, requests: &[Request]) -> Result<(), ExecuteError> {
         let rows = self.pass(requests, erase::FOUND)?;
         let source = Source::open(&self.kafka, &self.group)?;
-        for request in requests {
-            self.note_hidden(request, &source)?;
-        }
+        self.note_hidden(&requests.iter().map(Request::id).collect::<Vec<_>>(), &source)?;
         self.report(requests, StageState::Hidden, &rows)?;
         self.end_after(Step::Hidden)
     }
@@ -237,9 +237,8 @@ impl Executor {
         self.runtime.block_on(async {
             erase::trail(&self.clickhouse, on, step.as_str(), |request| rows.get(&request.id()).copied()).await?;
             let Some(requests) = &self.requests else { return Ok(()) };
-            for request in on {
-                requests.report(request, state, rows.get(&request.id()).copied().unwrap_or_default()).await?;
-            }
+            let rows = |request: &Request| rows.get(&request.id()).copied().unwrap_or_default();
+            try_join_all(on.iter().map(|request| requests.report(request, state, rows(request)))).await?;
             Ok(())
         })
     }

@@ -99,9 +99,11 @@ impl Requests {
                 body.as_deref().map(decode_all::<PrivacyDirective<'_>>).transpose().map_err(WireError::from)?;
             let directive = directive.as_ref().filter(|directive| is_of_the_sink(directive));
             match directive.map(|directive| (directive, &directive.report)) {
-                Some((directive, None)) => drop(self.directives.insert(key, owned(directive))),
+                Some((directive, None)) => {
+                    self.directives.insert(key, owned(directive));
+                }
                 Some((directive, Some(report))) => {
-                    drop(self.reports.insert(key, (directive.directive_id, report.state)))
+                    self.reports.insert(key, (directive.directive_id, report.state));
                 }
                 None => {
                     self.directives.remove(&key);

@@ -61,7 +61,7 @@ pub const OTHERS: [Holding; 4] = [
 
 /// Tables that name no person: settings, counts, and what the sink writes down of its own work. A test holds this and the
 /// others against the database.
-pub const NAMELESS: [&str; 13] = [
+pub const NAMELESS: [&str; 14] = [
     "audience_definitions",
     "content_groups",
     "customer_sites",
@@ -70,6 +70,7 @@ pub const NAMELESS: [&str; 13] = [
     "goals",
     "network_kinds",
     "page_titles",
+    "privacy_shares",
     "privacy_trail",
     "schema_migrations",
     "score_rules",
