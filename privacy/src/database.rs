@@ -1,6 +1,7 @@
 //! Questions to ClickHouse. Answers are JSON objects: what is held on a person is handed on as it is, whatever its columns.
 
 use clickhouse::Client;
+use clickhouse::error::Error;
 use serde_json::{Map, Value};
 
 use crate::error::PrivacyError;
@@ -25,7 +26,9 @@ impl Database {
             .with_password(&options.clickhouse_password.0)
             .with_product_info("hitmeter-privacy", env!("CARGO_PKG_VERSION"))
             .with_setting("output_format_json_quote_64bit_integers", "0")
-            .with_setting("output_format_json_validate_utf8", "1");
+            .with_setting("output_format_json_validate_utf8", "1")
+            // Questions name the person, and ClickHouse would keep them.
+            .with_setting("log_queries", "0");
         Self { client, name: options.clickhouse_database.clone() }
     }
 
@@ -40,7 +43,7 @@ impl Database {
     /// # Errors
     /// Where ClickHouse refuses or does not answer.
     pub async fn rows(&self, doing: &'static str, query: &str) -> Result<Vec<Row>, PrivacyError> {
-        let failed = |cause| PrivacyError::ClickHouse { doing, cause };
+        let failed = |cause: Error| PrivacyError::ClickHouse { doing, cause: told(&cause) };
         let query = query.replace("{database}", &self.name);
         let answer = self.client.query_raw(&query).fetch_bytes("JSONEachRow").map_err(failed)?;
         let bytes = { answer }.collect().await.map_err(failed)?;
@@ -56,8 +59,17 @@ impl Database {
     pub async fn execute(&self, doing: &'static str, statement: &str) -> Result<(), PrivacyError> {
         let statement = statement.replace("{database}", &self.name);
         let done = self.client.query_raw(&statement).execute().await;
-        done.map_err(|cause| PrivacyError::ClickHouse { doing, cause })
+        done.map_err(|cause| PrivacyError::ClickHouse { doing, cause: told(&cause) })
     }
+}
+
+/// What the client says, of an answer only its code and name: the rest repeats the question, which names the person.
+fn told(error: &Error) -> String {
+    let Error::BadResponse(answer) = error else { return error.to_string() };
+    let code = answer.split('.').next().filter(|code| code.starts_with("Code: ")).unwrap_or("an answer without a code");
+    let is_name = |word: &&str| word.len() > 3 && word.chars().all(|each| each.is_ascii_uppercase() || each == '_');
+    let name = answer.rsplit(['(', ')']).find(is_name).unwrap_or("no name");
+    format!("{code} ({name})")
 }
 
 /// A text of a row; empty where there is none.
@@ -96,6 +108,14 @@ pub fn is_in<'a>(expression: &str, texts: impl Iterator<Item = &'a str>) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_does_not_repeat_the_question() {
+        let answer = "Code: 47. DB::Exception: Unknown identifier in scope SELECT 'ADA (ada@x.example)'. (UNKNOWN_IDENTIFIER) (version 26.1)";
+        assert_eq!(told(&Error::BadResponse(answer.to_owned())), "Code: 47 (UNKNOWN_IDENTIFIER)");
+        let proxy = told(&Error::BadResponse("502 for ada@x.example".to_owned()));
+        assert!(!proxy.contains("ada"), "{proxy}");
+    }
 
     #[test]
     fn no_text_ends_its_own_quotes() {

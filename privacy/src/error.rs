@@ -26,7 +26,7 @@ pub enum PrivacyError {
         /// What was asked of it.
         doing: &'static str,
         /// What the client says.
-        cause: clickhouse::error::Error,
+        cause: String,
     },
     /// An answer of ClickHouse is not what it should be.
     #[error("ClickHouse's answer, {doing}, can't be read: {cause}")]

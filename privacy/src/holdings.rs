@@ -75,7 +75,6 @@ pub const HOLDINGS: &[Holding] = &[
     Holding::table("contact_links", "which visitors are which contacts", &["visitor_id"], &["contact"], &[]),
     Holding::table("contact_merges", "contacts that are one person", &[], &["contact", "merged_into"], &[]),
     Holding::table("audience_changes", "audiences entered and left", &["member"], &[], &[]),
-    Holding::table("objections", "objections in force", &["visitor_id"], &[], &[]),
     Holding::by_visitor("sessions", "visits", "hits"),
     Holding::by_visitor("visitors", "sums over all visits", "hits"),
     Holding::by_visitor("visitor_companies", "company they are taken to be of, and why", "hits"),

@@ -13,7 +13,7 @@ use crate::error::PrivacyError;
 use crate::options::{RectifyOptions, RightOptions};
 use crate::resolve::{Fate, Link, Person, resolve, sites};
 use crate::subject::{FIELDS, Identifier};
-use crate::topic::{Register, blocking, directive, issued_at, messages, open, publish};
+use crate::topic::{Named, Register, blocking, directive, issued_at, messages, open, publish};
 use crate::{holdings, partners, readable};
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
@@ -63,7 +63,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     }
     let id = Uuid::now_v7();
     let due_at = issued_at(id) + i64::from(options.due) * DAY;
-    let directives = directives(&register, &keys, &person, &|site, subject| PrivacyDirective {
+    let directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
         due_at: Some(due_at),
         ..directive(id, site, subject, right.action(), &options.operator)
     });
@@ -94,7 +94,7 @@ fn directives(
     register: &Register,
     keys: &Keys,
     person: &Person,
-    make: &dyn Fn(&str, (SubjectKind, &str, String)) -> PrivacyDirective<'static>,
+    make: impl Fn(&str, Named<'_>) -> PrivacyDirective<'static>,
 ) -> Vec<PrivacyDirective<'static>> {
     let mut directives = Vec::new();
     for site in &person.sites {
@@ -203,7 +203,7 @@ pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let id = Uuid::now_v7();
     let due_at = issued_at(id) + i64::from(options.due) * DAY;
     let person = Person { sites, identifiers: BTreeSet::from([contact]), ..Person::default() };
-    let directives = directives(&register, &keys, &person, &|site, subject| PrivacyDirective {
+    let directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
         due_at: Some(due_at),
         fields: fields.clone(),
         ..directive(id, site, subject, PrivacyAction::Rectify, &options.operator)

@@ -240,10 +240,17 @@ fn write(file: File, options: &ShareOptions, permitted: &[(&PrivacyDirective<'_>
     table.write_record(["id"].into_iter().chain(fields.clone())).map_err(|error| failed(error.into()))?;
     for (permit, row) in permitted {
         let id = permit.directive_id.to_string();
-        let values = fields.clone().map(|field| text(row, field));
-        table.write_record([id.as_str()].into_iter().chain(values)).map_err(|error| failed(error.into()))?;
+        let values = fields.clone().map(|field| harmless(text(row, field)));
+        table.write_record([id].into_iter().chain(values)).map_err(|error| failed(error.into()))?;
     }
     table.flush().map_err(failed)
+}
+
+/// A field that a person filled in must be no formula to the partner's spreadsheet. A telephone number stays as it is.
+fn harmless(value: &str) -> String {
+    let is_number = value.chars().all(|each| each.is_ascii_digit() || "+-() /.".contains(each));
+    let is_formula = value.starts_with(['=', '@', '\t', '\r']) || (value.starts_with(['+', '-']) && !is_number);
+    if is_formula { format!("'{value}") } else { value.to_owned() }
 }
 
 /// Lists who was given to a partner and does not permit it any more, by the ids under which they were given.
@@ -316,6 +323,14 @@ mod tests {
         assert!(!is_in_force(vec![permit(), said("new", Erase, "", 11)]));
         assert!(is_in_force(vec![permit(), said("new", Erase, "", 9)]));
         assert!(!is_in_force(vec![permit(), said("new", Object, "", 9)]));
+    }
+
+    #[test]
+    fn no_field_is_a_formula() {
+        assert_eq!(harmless("=HYPERLINK(\"x\")"), "'=HYPERLINK(\"x\")");
+        assert_eq!(harmless("+1+cmd|x"), "'+1+cmd|x");
+        assert_eq!(harmless("+49 (30) 4711"), "+49 (30) 4711");
+        assert_eq!(harmless("Ada - Dr."), "Ada - Dr.");
     }
 
     #[test]

@@ -12,8 +12,6 @@ use crate::options::StatusOptions;
 use crate::topic::{Register, blocking};
 use crate::{now, readable};
 
-type Named = (SubjectKind, String);
-
 /// How far a stage is with a request.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -44,12 +42,18 @@ pub struct Request {
 }
 
 impl Request {
-    /// Whether all that names the person was dealt with where the data is. What is permitted or taken back holds at once.
+    /// Whether it is about what comes from now on, and holds as soon as it is published: no service takes a hit before it
+    /// has read all requests, and `privacy share` reads them each time.
+    #[must_use]
+    pub fn holds_at_once(&self) -> bool {
+        matches!(self.action, PrivacyAction::Permit | PrivacyAction::Withdraw | PrivacyAction::Object)
+    }
+
+    /// Whether all that names the person was dealt with where the data is.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        let is_at_once = matches!(self.action, PrivacyAction::Permit | PrivacyAction::Withdraw);
         let sink = self.stages.get(Stage::Sink.as_str());
-        is_at_once || sink.is_some_and(|progress| self.subjects.is_subset(&progress.done))
+        sink.is_some_and(|progress| self.subjects.is_subset(&progress.done))
     }
 
     /// One word on how it is.
@@ -57,6 +61,7 @@ impl Request {
     pub fn state(&self, now: i64) -> &'static str {
         match self.due_at {
             _ if self.is_done() => "done",
+            _ if self.holds_at_once() => "holds",
             Some(due_at) if due_at < now => "OVERDUE",
             _ => "open",
         }
@@ -66,7 +71,7 @@ impl Request {
 /// The requests of a site, oldest first. One that a newer took the place of is not among them.
 #[must_use]
 pub fn requests(register: &Register, site: &str) -> Vec<Request> {
-    let name = |(kind, subject): Named| format!("{} {subject}", kind.as_str());
+    let name = |kind: SubjectKind, subject: &str| format!("{} {subject}", kind.as_str());
     let mut requests: BTreeMap<Uuid, Request> = BTreeMap::new();
     for directive in register.directives(site) {
         let request = requests.entry(directive.directive_id).or_insert_with(|| Request {
@@ -78,12 +83,12 @@ pub fn requests(register: &Register, site: &str) -> Vec<Request> {
             subjects: BTreeSet::new(),
             stages: BTreeMap::new(),
         });
-        request.subjects.insert(name((directive.subject_kind, directive.subject.to_string())));
+        request.subjects.insert(name(directive.subject_kind, &directive.subject));
     }
     for (directive, report) in register.reports(site) {
         let Some(request) = requests.get_mut(&directive.directive_id) else { continue };
         let progress = request.stages.entry(report.stage.as_str()).or_default();
-        let subject = name((directive.subject_kind, directive.subject.to_string()));
+        let subject = name(directive.subject_kind, &directive.subject);
         match report.state {
             StageState::Done => drop(progress.done.insert(subject)),
             StageState::Hidden => drop(progress.hidden.insert(subject)),
@@ -139,7 +144,7 @@ fn show(requests: &[Request], whole: bool, now: i64) -> String {
                 readable(progress.reported_at),
             );
         }
-        if whole && request.stages.is_empty() {
+        if whole && request.stages.is_empty() && !request.holds_at_once() {
             let _ = writeln!(out, "  no stage has reported");
         }
     }
@@ -185,9 +190,11 @@ mod tests {
     }
 
     #[test]
-    fn permissions_wait_for_nobody_and_other_sites_are_not_shown() {
+    fn what_is_about_the_future_waits_for_nobody_and_other_sites_are_not_shown() {
         let permit = PrivacyDirective { action: PrivacyAction::Permit, due_at: None, ..asked("a") };
-        assert_eq!(state(vec![permit.clone()], 101), "done");
+        assert_eq!(state(vec![permit.clone()], 101), "holds");
+        let object = PrivacyDirective { action: PrivacyAction::Object, ..asked("a") };
+        assert_eq!(state(vec![object], 101), "holds");
         assert!(requests(&Register::of([permit]), "blog").is_empty());
     }
 }

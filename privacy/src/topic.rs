@@ -205,12 +205,15 @@ fn into_owned(directive: PrivacyDirective<'_>) -> PrivacyDirective<'static> {
     }
 }
 
+/// What a directive is about: kind of identifier, name of the key, and hash.
+pub type Named<'a> = (SubjectKind, &'a str, String);
+
 /// A directive about one identifier, without what only some rights have.
 #[must_use]
 pub fn directive(
     id: Uuid,
     site: &str,
-    (kind, key_name, subject): (SubjectKind, &str, String),
+    (kind, key_name, subject): Named<'_>,
     action: PrivacyAction,
     operator: &str,
 ) -> PrivacyDirective<'static> {

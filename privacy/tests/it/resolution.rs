@@ -94,6 +94,18 @@ async fn a_phone_belongs_to_a_person_unless_others_told_it_too() {
     assert!(values(&found).contains("ben@steel.example") && values(&found).contains("+49301000"));
 }
 
+/// They name the person, and an erasure would not reach where ClickHouse keeps what it was asked.
+#[tokio::test]
+async fn questions_are_not_kept() {
+    let Some(place) = Place::new("questions_are_not_kept").await else { return };
+    let database = Database::new(&options(&place, &["--visitor=v1"]).0);
+    let rows = database.rows("asking for a setting", "SELECT toString(getSetting('log_queries')) AS is_kept").await;
+    assert_eq!(rows.unwrap()[0]["is_kept"], "false");
+    let error = database.rows("asking for nothing", "SELECT 'ada@steel.example' FROM {database}.nothing").await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("Code: 60 (UNKNOWN_TABLE)") && !error.contains("ada"), "{error}");
+}
+
 /// What a person writes into a field is never part of a statement.
 #[tokio::test]
 async fn quotes_and_braces_in_a_value_find_nothing_and_break_nothing() {
