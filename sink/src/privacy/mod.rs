@@ -24,6 +24,7 @@ pub mod subjects;
 pub mod tables;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,9 @@ pub enum ExecuteError {
     /// The settling of sessions does not come to an end.
     #[error("sessions of erased visitors come back with each settling; is settle_sessions of this version?")]
     Settling,
+    /// The sink ends: whoever erases next goes on.
+    #[error("the sink ends")]
+    Shutdown,
     /// It was told to end.
     #[error("ended after the step {0:?}")]
     Ended(Step),
@@ -111,6 +115,7 @@ pub struct Executor {
     runtime: Handle,
     requests: Option<Requests>,
     hidden: HashMap<Uuid, Hidden>,
+    ended: CancellationToken,
     /// How long after the first pass the second may begin.
     pub margin: Duration,
     /// After which step it ends as if it were killed; none but tests ask for that.
@@ -129,6 +134,7 @@ impl Executor {
             runtime: Handle::current(),
             requests: None,
             hidden: HashMap::new(),
+            ended: CancellationToken::new(),
             margin: MARGIN,
             end_after: None,
         }
@@ -141,7 +147,9 @@ impl Executor {
             if !is_first.load(Ordering::Relaxed) {
                 // Who is first again begins from what the topic says then.
                 (self.requests, self.hidden) = (None, HashMap::new());
-            } else if let Err(error) = self.round(ended) {
+            } else if let Err(error) = self.round(ended)
+                && !ended.is_cancelled()
+            {
                 tracing::warn!(%error, "erasing was disturbed, will be repeated");
                 (self.requests, wait) = (None, PAUSE);
             }
@@ -158,6 +166,7 @@ impl Executor {
     /// # Errors
     /// Where something does not answer; what was done stays, and the next round goes on.
     pub fn round(&mut self, ended: &CancellationToken) -> Result<bool, ExecuteError> {
+        self.ended = ended.clone();
         let requests = match &mut self.requests {
             Some(requests) => requests,
             none => none.insert(Requests::open(&self.kafka)?),
@@ -212,7 +221,7 @@ impl Executor {
 
     fn pass(&self, requests: &[Request], found: &'static str) -> Result<HashMap<Uuid, u64>, ExecuteError> {
         let pass = Pass { clickhouse: &self.clickhouse, keys: &self.keys, requests, found, end_after: self.end_after };
-        self.runtime.block_on(pass.run())
+        self.until_ended(pass.run())
     }
 
     fn hide(&mut self, requests: &[Request]) -> Result<(), ExecuteError> {
@@ -225,7 +234,7 @@ impl Executor {
 
     fn finish(&mut self, requests: &[Request]) -> Result<(), ExecuteError> {
         let rows = self.pass(requests, erase::FOUND_AGAIN)?;
-        self.runtime.block_on(erase::remove(&self.clickhouse, requests))?;
+        self.until_ended(erase::remove(&self.clickhouse, requests))?;
         self.end_after(Step::Removed)?;
         self.report(requests, StageState::Done, &rows)?;
         requests.iter().for_each(|request| drop(self.hidden.remove(&request.id())));
@@ -234,13 +243,18 @@ impl Executor {
 
     fn report(&self, on: &[Request], state: StageState, rows: &HashMap<Uuid, u64>) -> Result<(), ExecuteError> {
         let step = if state == StageState::Done { Step::Done } else { Step::Hidden };
-        self.runtime.block_on(async {
+        self.until_ended(async {
             erase::trail(&self.clickhouse, on, step.as_str(), |request| rows.get(&request.id()).copied()).await?;
             let Some(requests) = &self.requests else { return Ok(()) };
             let rows = |request: &Request| rows.get(&request.id()).copied().unwrap_or_default();
             try_join_all(on.iter().map(|request| requests.report(request, state, rows(request)))).await?;
             Ok(())
         })
+    }
+
+    /// Nothing holds up a shutdown: what is half done is done again.
+    fn until_ended<T>(&self, work: impl Future<Output = Result<T, ExecuteError>>) -> Result<T, ExecuteError> {
+        self.runtime.block_on(self.ended.run_until_cancelled(work)).unwrap_or(Err(ExecuteError::Shutdown))
     }
 
     fn end_after(&self, step: Step) -> Result<(), ExecuteError> {

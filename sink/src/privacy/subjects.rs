@@ -30,10 +30,13 @@ struct Name {
     value: String,
 }
 
+/// Places of requests, by whom they are about.
+type Places = HashMap<(SubjectKind, Subject), Vec<usize>>;
+
 /// Whom the requests of one site are about.
 pub struct Wanted<'a> {
     requests: &'a [&'a Request],
-    by_key: Vec<(&'a Key, HashMap<(SubjectKind, Subject), Vec<usize>>)>,
+    by_key: Vec<(&'a Key, Places)>,
 }
 
 impl<'a> Wanted<'a> {
@@ -42,7 +45,7 @@ impl<'a> Wanted<'a> {
     /// # Errors
     /// Where one was hashed with a key that is not known.
     pub fn new(requests: &'a [&'a Request], keys: &'a Keys) -> Result<Self, ExecuteError> {
-        let mut by_name: HashMap<&str, HashMap<_, Vec<usize>>> = HashMap::new();
+        let mut by_name: HashMap<&str, Places> = HashMap::new();
         for (place, request) in requests.iter().enumerate() {
             let of_key = by_name.entry(&request.directive.key_name).or_default();
             of_key.entry((request.kind(), request.subject)).or_default().push(place);
@@ -63,7 +66,7 @@ impl<'a> Wanted<'a> {
 
     fn of(&self, site: &str, kind: SubjectKind, value: &str) -> Vec<usize> {
         let normal = normal(kind, value);
-        let places = |(key, subjects): &(&Key, HashMap<(SubjectKind, Subject), Vec<usize>>)| {
+        let places = |(key, subjects): &(&Key, Places)| {
             subjects.get(&(kind, key.hash(site, kind, &normal))).cloned().unwrap_or_default()
         };
         self.by_key.iter().flat_map(places).collect()
