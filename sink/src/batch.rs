@@ -8,13 +8,14 @@
 //! Ranges that an earlier owner of the partition announced are made again first: such a batch has exactly the range's
 //! messages, and is cut at its end and for no other reason.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use schemas::codec::decode_all;
 use schemas::{DecodeError, EnrichedHit, Reader, WireError};
+use service::privacy::directives::{Directives, Verdict};
 
 use crate::hits::{Block, Coordinates, FIXED_ROW_BYTES, HitColumns};
 use crate::intents::Range as Intent;
@@ -22,6 +23,7 @@ use crate::metrics::Metrics;
 use crate::month::Month;
 use crate::native::compression::CompressError;
 use crate::outcome::{Reason, Tally};
+use crate::privacy::ingestion;
 
 /// When a batch is cut.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +117,10 @@ pub struct Batch {
     pub rows: Vec<Original>,
     /// Messages that can't be read.
     pub unreadable: Vec<Unreadable>,
+    /// Offsets of hits that are not stored, as somebody had them erased; in order.
+    pub erased: Vec<i64>,
+    /// What was done to rows before they were stored, by offset.
+    changed: HashMap<i64, Verdict>,
     /// Counts what becomes of them.
     pub tally: Tally,
     /// The range that this batch makes again, where it does.
@@ -133,6 +139,8 @@ impl Batch {
             originals: Vec::new(),
             rows: Vec::new(),
             unreadable: Vec::new(),
+            erased: Vec::new(),
+            changed: HashMap::new(),
             tally: Tally::new(Arc::clone(metrics)),
             replays: None,
             columns: HitColumns::default(),
@@ -199,7 +207,13 @@ impl Batch {
             let coordinates = Coordinates { partition: self.partition, offset: message.offset };
             match reader.body(self.original(message)) {
                 Ok(body) => match decode_all::<EnrichedHit>(&body) {
-                    Ok(hit) => columns.push(&hit, coordinates),
+                    Ok(mut hit) => {
+                        self.changed
+                            .get(&message.offset)
+                            .into_iter()
+                            .for_each(|verdict| ingestion::apply(verdict, &mut hit));
+                        columns.push(&hit, coordinates);
+                    }
                     Err(error) => tracing::error!(%error, ?coordinates, "a message that was read once can't be again"),
                 },
                 Err(error) => tracing::error!(%error, ?coordinates, "a message that was read once can't be again"),
@@ -215,6 +229,13 @@ impl Batch {
         self.tally.receive();
         Original { offset: message.offset, span: start..self.originals.len() }
     }
+
+    /// Nothing of the message is kept but its place.
+    fn keep_out(&mut self, message: &Message<'_>) {
+        self.last = self.last.max(message.offset);
+        self.tally.receive();
+        self.erased.push(message.offset);
+    }
 }
 
 fn memory_of(original_bytes: usize, rows: usize) -> usize {
@@ -223,7 +244,7 @@ fn memory_of(original_bytes: usize, rows: usize) -> usize {
 
 /// What a message turned out to be.
 enum Content<'a> {
-    Hit(Box<EnrichedHit<'a>>),
+    Hit(Box<EnrichedHit<'a>>, Verdict),
     Unreadable(Reason, String),
 }
 
@@ -233,6 +254,7 @@ pub struct Assembler {
     partition: i32,
     limits: Limits,
     metrics: Arc<Metrics>,
+    directives: Option<Arc<RwLock<Directives>>>,
     open: Option<Batch>,
     ready: VecDeque<Batch>,
     /// Ranges to make again, in order.
@@ -244,7 +266,15 @@ impl Assembler {
     #[must_use]
     pub fn new(partition: i32, limits: Limits, metrics: Arc<Metrics>) -> Self {
         let limits = Limits { bytes: limits.bytes.min(LARGEST_BATCH), ..limits };
-        Self { partition, limits, metrics, open: None, ready: VecDeque::new(), replays: VecDeque::new() }
+        Self {
+            partition,
+            limits,
+            metrics,
+            directives: None,
+            open: None,
+            ready: VecDeque::new(),
+            replays: VecDeque::new(),
+        }
     }
 
     /// The same, with ranges that are made again before anything else.
@@ -252,6 +282,18 @@ impl Assembler {
     pub fn replaying(mut self, ranges: Vec<Intent>) -> Self {
         self.replays = ranges.into();
         self
+    }
+
+    /// The same, with what people asked of us.
+    #[must_use]
+    pub fn under(mut self, directives: Arc<RwLock<Directives>>) -> Self {
+        self.directives = Some(directives);
+        self
+    }
+
+    fn judge(&self, hit: &EnrichedHit<'_>) -> Verdict {
+        let Some(directives) = &self.directives else { return Verdict::Keep };
+        ingestion::judge(&directives.read().unwrap_or_else(PoisonError::into_inner), hit)
     }
 
     /// Whether a range that is made again is not complete: it can't be cut, and has to be read on.
@@ -279,7 +321,11 @@ impl Assembler {
         };
         let decoded: Result<EnrichedHit<'_>, DecodeError> = decode_all(&body);
         let content = match decoded {
-            Ok(hit) => Content::Hit(Box::new(hit)),
+            Ok(mut hit) => {
+                let verdict = self.judge(&hit);
+                ingestion::apply(&verdict, &mut hit);
+                Content::Hit(Box::new(hit), verdict)
+            }
             Err(error) => Content::Unreadable(Reason::from(error), error.to_string()),
         };
         Ok(self.append(message, content, now))
@@ -288,26 +334,34 @@ impl Assembler {
     fn append(&mut self, message: Message<'_>, content: Content<'_>, now: Instant) -> usize {
         self.end_replays_before(message.offset, now);
         self.begin_replay_at(message.offset, now);
-        if let Content::Hit(hit) = &content {
+        if let Content::Hit(hit, verdict) = &content
+            && *verdict != Verdict::Erase
+        {
             self.cut_where_the_month_changes(hit.hit.received_at);
         }
         let batch = self.open.get_or_insert_with(|| Batch::open(self.partition, message.offset, &self.metrics, now));
         let before = batch.memory();
-        let original = batch.keep(&message);
         match content {
-            Content::Hit(hit) => {
+            Content::Hit(_, Verdict::Erase) => batch.keep_out(&message),
+            Content::Hit(hit, verdict) => {
+                let original = batch.keep(&message);
+                if verdict != Verdict::Keep {
+                    batch.changed.insert(message.offset, verdict);
+                }
                 let coordinates = Coordinates { partition: batch.partition, offset: message.offset };
                 batch.month.get_or_insert_with(|| Month::of(hit.hit.received_at));
                 batch.columns.push(&hit, coordinates);
                 batch.rows.push(original);
             }
             Content::Unreadable(reason, detail) => {
+                let original = batch.keep(&message);
                 let key = message.key.to_vec();
                 batch.unreadable.push(Unreadable { original, key, reason, detail });
             }
         }
         let grown = batch.memory() - before;
-        let (messages, bytes) = (batch.rows.len() + batch.unreadable.len(), batch.block_bytes());
+        let messages = batch.rows.len() + batch.unreadable.len() + batch.erased.len();
+        let bytes = batch.block_bytes();
         if let Some(range) = &batch.replays {
             if range.last == message.offset {
                 self.end_replay();

@@ -9,8 +9,9 @@
 //! One thread owns the board, the one that polls the consumer; tasks tell it how they ended over a channel.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -18,6 +19,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use schemas::Reader;
+use service::privacy::directives::Directives;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -62,6 +64,10 @@ pub struct Setting<S, G> {
     pub tasks: TaskTracker,
     /// Where these tasks run.
     pub runtime: tokio::runtime::Handle,
+    /// What people asked of us.
+    pub directives: Arc<RwLock<Directives>>,
+    /// Said to whoever erases rows: true while this sink has the first partition, as one sink of the group does.
+    pub is_first: Arc<AtomicBool>,
 }
 
 /// The partitions that this sink reads.
@@ -128,11 +134,12 @@ struct Ended {
 }
 
 impl Partition {
-    fn new(assigned: Assigned, assignment: u64, limits: Limits, metrics: &Arc<Metrics>) -> Self {
+    fn new<S, G>(assigned: Assigned, assignment: u64, setting: &Setting<S, G>) -> Self {
         let Assigned { partition, offset, listed } = assigned;
+        let assembler = Assembler::new(partition, setting.limits, Arc::clone(&setting.metrics));
         Self {
             assignment,
-            assembler: Assembler::new(partition, limits, Arc::clone(metrics)).replaying(listed.clone()),
+            assembler: assembler.under(Arc::clone(&setting.directives)).replaying(listed.clone()),
             ledger: Ledger::resumed(offset, listed),
             next: offset,
             opened: VecDeque::new(),
@@ -196,7 +203,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
                 tracing::info!(partition, ranges, "announced but not acknowledged, will be inserted again");
             }
             let number = assigned.partition;
-            let new = Partition::new(assigned, self.assignments, self.setting.limits, &self.setting.metrics);
+            let new = Partition::new(assigned, self.assignments, &self.setting);
             self.partitions.insert(number, new);
         }
         self.setting.metrics.assigned_partitions.set(self.partitions.len() as i64);
@@ -267,6 +274,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
         self.commit(consumer, now);
         self.send_listed();
         self.setting.metrics.waiting_bytes.set(self.waiting as i64);
+        self.setting.is_first.store(self.has(0), Ordering::Relaxed);
     }
 
     fn note(&mut self, ended: Ended) {
@@ -461,6 +469,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
     pub fn forget_all(&mut self) {
         let all: Vec<i32> = self.partitions.keys().copied().collect();
         self.forget(&all);
+        self.setting.is_first.store(false, Ordering::Relaxed);
     }
 
     /// Stores and commits what was read of all partitions, as far as that can be done until `deadline`.

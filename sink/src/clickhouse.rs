@@ -161,6 +161,41 @@ impl ClickHouse {
         .await
     }
 
+    /// Runs a statement that gives no rows, under settings of its own.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn execute_with(&self, statement: &str, settings: &[(&'static str, &'static str)]) -> Result<(), Fault> {
+        self.ask(|client| {
+            let query = client.query_raw(statement);
+            settings.iter().fold(query, |query, (name, value)| query.with_setting(*name, *value)).execute()
+        })
+        .await
+    }
+
+    /// Those rows of a query that are wanted; the others are never held together.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn rows_where<R: RowOwned + RowRead>(
+        &self,
+        query: &str,
+        is_wanted: impl Fn(&R) -> bool,
+    ) -> Result<Vec<R>, Fault> {
+        let is_wanted = &is_wanted;
+        self.ask(|client| {
+            let cursor = client.query_raw(query).fetch::<R>();
+            async move {
+                let (mut cursor, mut wanted) = (cursor?, Vec::new());
+                while let Some(row) = cursor.next().await? {
+                    wanted.extend(Some(row).filter(|row| is_wanted(row)));
+                }
+                Ok(wanted)
+            }
+        })
+        .await
+    }
+
     /// All rows of a query.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Why the sink ends, and with which exit code.
 
 use service::kafka::TopicError;
+use service::privacy::keys::KeysError;
 
 use crate::audiences::AudienceError;
 use crate::deadletters::DeadLettersError;
@@ -80,6 +81,9 @@ pub enum SinkError {
         /// Where it does.
         offset: i64,
     },
+    /// The keys of the directives can't be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// A command about dead letters can't be done.
     #[error(transparent)]
     DeadLetters(#[from] DeadLettersError),
@@ -119,9 +123,12 @@ impl SinkError {
             Self::Views(error) => error.exit_code(),
             Self::NotClean { .. } => ExitCode::NotClean,
             Self::DeadLetters(DeadLettersError::Undelivered { .. }) => ExitCode::Kafka,
-            Self::DeadLetters(_) | Self::Wire(_) | Self::Listen(_) | Self::Metrics(_) | Self::Ended(_) => {
-                ExitCode::Failed
-            }
+            Self::Keys(_)
+            | Self::DeadLetters(_)
+            | Self::Wire(_)
+            | Self::Listen(_)
+            | Self::Metrics(_)
+            | Self::Ended(_) => ExitCode::Failed,
         }
     }
 }

@@ -45,6 +45,7 @@ pub mod native;
 pub mod options;
 pub mod outcome;
 pub mod pace;
+pub mod privacy;
 pub mod run;
 pub mod statements;
 pub mod views;

@@ -33,6 +33,7 @@ use crate::hits::Block;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, Reason};
 use crate::pace::{Backoff, Pace};
+use crate::privacy::ingestion;
 
 /// The condition of readiness that inserts decide.
 pub const CLICKHOUSE: &str = "clickhouse";
@@ -51,11 +52,26 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// The class of the failure.
     fn insert(&self, token: &str, frames: Bytes) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Writes down which offsets of a partition have no row on purpose, or knows by the token that it has done so.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    fn record_erased(
+        &self,
+        token: &str,
+        partition: i32,
+        offsets: &[i64],
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
 impl Store for ClickHouse {
     async fn insert(&self, token: &str, frames: Bytes) -> Result<(), Fault> {
         Self::insert(self, token, frames).await
+    }
+
+    async fn record_erased(&self, token: &str, partition: i32, offsets: &[i64]) -> Result<(), Fault> {
+        ingestion::record_erased(self, token, partition, offsets).await
     }
 }
 
@@ -164,6 +180,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     /// Where nothing can be stored until somebody changes something.
     pub async fn load(&self, mut batch: Batch) -> Result<(), SinkError> {
         self.bury_unreadable(&mut batch).await?;
+        self.record_erased(&mut batch).await?;
         if batch.rows.is_empty() {
             return Ok(());
         }
@@ -183,6 +200,24 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
             }
             Err(refusal) => self.load_in_parts(batch, &received_at, refusal).await,
         }
+    }
+
+    /// Before anything of the batch is inserted, so that no gap in the table is ever unexplained.
+    async fn record_erased(&self, batch: &mut Batch) -> Result<(), SinkError> {
+        if batch.erased.is_empty() {
+            return Ok(());
+        }
+        let token = format!("erased/{}", batch.token(&self.setting.token_prefix, batch.first, batch.last));
+        let mut backoff = Backoff::default();
+        while let Err(fault) = self.store.record_erased(&token, batch.partition, &batch.erased).await {
+            match fault {
+                Fault::Halt(code, message) => return Err(SinkError::Halt { code, message }),
+                other => self.report(&token, other.message()),
+            }
+            tokio::time::sleep(backoff.next_wait()).await;
+        }
+        batch.tally.settle(Outcome::Erased, batch.erased.len());
+        Ok(())
     }
 
     fn observe(&self, block: &Block) {

@@ -56,6 +56,8 @@ migrations! {
     13 "quality" "0013_quality.sql",
     14 "audiences" "0014_audiences.sql",
     15 "people" "0015_people.sql",
+    16 "privacy" "0016_privacy.sql",
+    17 "permissions" "0017_permissions.sql",
 }
 
 impl Migration {

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -58,6 +59,10 @@ pub struct RunOptions {
     /// How they are read and batched.
     #[command(flatten)]
     pub loading: LoadingOptions,
+    /// File with the keys that hash whom the directives of the topic privacy are about: a name and 64 hex digits a line, the
+    /// newest first; needed as soon as there is a directive
+    #[arg(long, value_name = "FILE")]
+    pub privacy_keys: Option<PathBuf>,
 }
 
 /// How hits are read and batched.

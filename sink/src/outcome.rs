@@ -63,6 +63,8 @@ impl From<DecodeError> for Reason {
 pub enum Outcome {
     /// It is in the table.
     Inserted,
+    /// It is not stored, as the person it is about had it erased.
+    Erased,
     /// It is in `hits.dead`.
     Dead(Reason),
     /// It was given up unfinished, at a shutdown, a halt or when the partition went to another sink. Its offset was not
@@ -75,7 +77,7 @@ impl Outcome {
     #[must_use]
     pub fn all() -> Vec<Self> {
         let dead = Reason::ALL.map(Self::Dead);
-        [&[Self::Inserted], &dead[..], &[Self::Returned]].concat()
+        [&[Self::Inserted, Self::Erased], &dead[..], &[Self::Returned]].concat()
     }
 
     /// The name in metrics.
@@ -83,6 +85,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inserted => "inserted",
+            Self::Erased => "erased",
             Self::Dead(Reason::Empty) => "dead_empty",
             Self::Dead(Reason::NoHeader) => "dead_no_header",
             Self::Dead(Reason::UnknownSchema) => "dead_unknown_schema",
@@ -149,6 +152,6 @@ mod tests {
     #[test]
     fn outcomes_have_names_of_their_own() {
         let names: std::collections::BTreeSet<_> = Outcome::all().into_iter().map(Outcome::as_str).collect();
-        assert_eq!(names.len(), Reason::ALL.len() + 2);
+        assert_eq!(names.len(), Reason::ALL.len() + 3);
     }
 }

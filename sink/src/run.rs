@@ -1,17 +1,21 @@
 //! `sink run`: puts the parts together.
 
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use prometheus::Registry;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use schemas::topics::{HITS_DEAD, HITS_ENRICHED};
+use schemas::topics::{HITS_DEAD, HITS_ENRICHED, PRIVACY as PRIVACY_TOPIC};
 use schemas::{EnrichedHit, Reader};
 use service::endpoint::Endpoint;
 use service::health::Health;
 use service::kafka::TopicError;
+use service::privacy::directives::Directives;
+use service::privacy::follower::{Follower, PRIVACY};
+use service::privacy::keys::Keys;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::migrate::{MigrateError, Migrator};
 use crate::options::RunOptions;
 use crate::pace::Backoff;
+use crate::privacy::Executor;
 use crate::window::Need;
 
 /// How often ClickHouse is asked whether it is there.
@@ -55,7 +60,7 @@ impl Instruments {
     pub fn new() -> Result<Self, SinkError> {
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
-        Ok(Self { registry, metrics, health: Health::waiting_for(&[KAFKA, CLICKHOUSE]) })
+        Ok(Self { registry, metrics, health: Health::waiting_for(&[KAFKA, CLICKHOUSE, PRIVACY]) })
     }
 }
 
@@ -67,6 +72,7 @@ impl Instruments {
 pub async fn run(options: RunOptions, instruments: Instruments, shutdown: CancellationToken) -> Result<(), SinkError> {
     let ended = CancellationToken::new();
     let _ends_what_runs_beside = ended.clone().drop_guard();
+    let keys = options.privacy_keys.as_deref().map(Keys::open).transpose()?;
     let endpoint = Endpoint { registry: instruments.registry.clone(), health: instruments.health.clone() };
     let listening = endpoint.serve(options.common.metrics_listen, ended.clone()).await?;
     tracing::info!(%listening, "metrics");
@@ -81,9 +87,54 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
         Some(result) => result?,
         None => return Ok(()),
     }
+    let followed = follow(&options, keys.clone(), &instruments.health, &ended);
+    // A hit that passes before all directives are known would be stored although somebody had it erased.
+    if shutdown.run_until_cancelled(followed.caught_up.cancelled()).await.is_none() {
+        return Ok(());
+    }
     let loader = Arc::new(make_loader(&options, &instruments, clickhouse.clone()).await?);
-    tokio::spawn(ended.run_until_cancelled_owned(watch(clickhouse, Arc::clone(&loader), instruments.health.clone())));
-    load(options, instruments, loader, shutdown).await
+    let execution = keys.map(|keys| {
+        let executor = Executor::new(options.kafka.clone(), options.loading.group.clone(), clickhouse.clone(), keys);
+        let (is_first, ended) = (Arc::clone(&followed.is_first), ended.clone());
+        tokio::task::spawn_blocking(move || executor.run(&is_first, &ended))
+    });
+    tokio::spawn(ended.clone().run_until_cancelled_owned(watch(
+        clickhouse,
+        Arc::clone(&loader),
+        instruments.health.clone(),
+    )));
+    let loaded = load(options, instruments, loader, followed, shutdown).await;
+    ended.cancel();
+    if let Some(execution) = execution {
+        execution.await.map_err(|_| SinkError::Ended("erasing"))?;
+    }
+    loaded
+}
+
+/// What people asked of us, as the topic has it.
+struct Followed {
+    directives: Arc<RwLock<Directives>>,
+    /// Cancelled once all directives are known.
+    caught_up: CancellationToken,
+    is_first: Arc<AtomicBool>,
+}
+
+fn follow(options: &RunOptions, keys: Option<Keys>, health: &Health, ended: &CancellationToken) -> Followed {
+    let followed = Followed {
+        directives: Arc::new(RwLock::new(Directives::new(keys))),
+        caught_up: CancellationToken::new(),
+        is_first: Arc::default(),
+    };
+    let follower = Follower {
+        kafka: options.kafka.clone(),
+        client: "sink",
+        directives: Arc::clone(&followed.directives),
+        health: health.clone(),
+        shutdown: ended.clone(),
+    };
+    let caught_up = followed.caught_up.clone();
+    tokio::task::spawn_blocking(move || follower.run(&caught_up));
+    followed
 }
 
 type SinkLoader = Loader<ClickHouse, DeadTopic>;
@@ -116,6 +167,7 @@ async fn load(
     options: RunOptions,
     instruments: Instruments,
     loader: Arc<SinkLoader>,
+    followed: Followed,
     shutdown: CancellationToken,
 ) -> Result<(), SinkError> {
     let Instruments { metrics, health, .. } = instruments;
@@ -131,6 +183,8 @@ async fn load(
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
         runtime: tokio::runtime::Handle::current(),
+        directives: followed.directives,
+        is_first: followed.is_first,
     });
     let group = Group::new(board, metrics, health, topic, shutdown.clone());
     let drain = options.common.shutdown_deadline.saturating_sub(LEAVE);
@@ -168,7 +222,7 @@ async fn wait_for_clickhouse(clickhouse: &ClickHouse, health: &Health) -> Result
 async fn wait_for_topics(options: &RunOptions, health: &Health) -> Result<(), SinkError> {
     let mut backoff = Backoff::default();
     loop {
-        match options.kafka.set_up_topics("sink", &[HITS_ENRICHED, HITS_DEAD]).await {
+        match options.kafka.set_up_topics("sink", &[HITS_ENRICHED, HITS_DEAD, PRIVACY_TOPIC]).await {
             Ok(()) => return Ok(()),
             Err(error @ TopicError::Brokers { .. }) => {
                 tracing::warn!(%error, "the brokers do not answer, waiting for them");

@@ -10,7 +10,8 @@
 //!    accounted for; what is neither is missing.
 //!
 //! It changes nothing, joins no group, and reads no more than two columns of the table and, of the topic, what lies around
-//! gaps. Rows that were deleted on purpose, as under retention of the table or for a person's right, are missing, too.
+//! gaps. Rows that a person had
+//! erased are explained by `erased_offsets`; rows that were deleted otherwise, as under retention of the table, are missing.
 
 pub mod report;
 pub mod topic;
@@ -91,11 +92,18 @@ pub async fn audit(options: AuditOptions) -> Result<Report, SinkError> {
     for extent in &extents {
         partitions.push(of_partition(&clickhouse, extent).await?);
     }
-    let kafka = options.kafka;
-    in_background(move || {
+    let mut partitions = in_background(move || {
         for partition in &mut partitions {
             partition.missing = source.readable(partition.partition, &partition.gaps)?;
         }
+        Ok(partitions)
+    })
+    .await?;
+    for partition in &mut partitions {
+        leave_out_erased(&clickhouse, partition).await?;
+    }
+    let kafka = options.kafka;
+    in_background(move || {
         if partitions.iter().any(|partition| !partition.missing.is_empty()) {
             let letters = dead_letters(&kafka, &kafka.topic(&HITS_ENRICHED))?;
             partitions.iter_mut().for_each(|partition| partition.account_for(&letters));
@@ -146,6 +154,20 @@ async fn of_partition(clickhouse: &ClickHouse, extent: &Extent) -> Result<Partit
         }
     }
     Ok(report)
+}
+
+/// What somebody had erased has no row on purpose.
+async fn leave_out_erased(clickhouse: &ClickHouse, report: &mut PartitionReport) -> Result<(), SinkError> {
+    let (Some(first), Some(last)) = (report.missing.first(), report.missing.last()) else { return Ok(()) };
+    let query = format!(
+        "SELECT first_offset AS first, last_offset AS last FROM {}.erased_offsets FINAL \
+         WHERE kafka_partition = {} AND last_offset >= {first} AND first_offset <= {last} ORDER BY first_offset",
+        clickhouse.database(),
+        report.partition
+    );
+    let erased: Vec<Span> = rows(clickhouse, &query).await?;
+    report.leave_out(&erased);
+    Ok(())
 }
 
 /// How many different hits stand at these offsets; more than offsets where it was not one message that is there twice.

@@ -3,8 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use clickhouse::Row;
+use serde::Deserialize;
+
 /// Offsets from first to last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Row, Deserialize)]
 pub struct Span {
     /// First.
     pub first: i64,
@@ -61,6 +64,8 @@ pub struct PartitionReport {
     pub missing: Vec<i64>,
     /// Those where a dead letter tells what became of it.
     pub dead: usize,
+    /// Those whose hits somebody had erased.
+    pub erased: usize,
 }
 
 impl PartitionReport {
@@ -71,9 +76,22 @@ impl PartitionReport {
         self.dead = before - self.missing.len();
     }
 
+    /// Takes the offsets of erased hits from what is missing. The spans are in order of their beginnings.
+    pub fn leave_out(&mut self, erased: &[Span]) {
+        let before = self.missing.len();
+        let (mut spans, mut reached) = (erased.iter().peekable(), i64::MIN);
+        self.missing.retain(|offset| {
+            while let Some(span) = spans.next_if(|span| span.first <= *offset) {
+                reached = reached.max(span.last);
+            }
+            *offset > reached
+        });
+        self.erased = before - self.missing.len();
+    }
+
     fn without_a_message(&self) -> i64 {
         let gaps: i64 = self.gaps.iter().map(Span::length).sum();
-        gaps - (self.missing.len() + self.dead) as i64
+        gaps - (self.missing.len() + self.dead + self.erased) as i64
     }
 }
 
@@ -111,10 +129,11 @@ impl fmt::Display for Report {
             writeln!(
                 formatter,
                 "partition {number}: {} rows; {} acknowledged offsets are in the topic, of those without a row {} are dead \
-                 letters and {} no messages (markers and aborted transactions); {} older ones without a row can't be told",
+                 letters, {} were erased and {} are no messages (markers and aborted transactions); {} older ones without a row can't be told",
                 report.rows,
                 report.checked,
                 report.dead,
+                report.erased,
                 report.without_a_message(),
                 report.before_the_beginning,
             )?;
@@ -151,6 +170,13 @@ mod tests {
     }
 
     #[test]
+    fn what_was_erased_is_not_missing() {
+        let mut partition = PartitionReport { missing: vec![1, 2, 5, 6, 9], ..PartitionReport::default() };
+        partition.leave_out(&[Span { first: 2, last: 5 }, Span { first: 3, last: 3 }, Span { first: 9, last: 20 }]);
+        assert_eq!((partition.missing, partition.erased), (vec![1, 6], 3));
+    }
+
+    #[test]
     fn it_is_told_which_offsets() {
         let mut partition = PartitionReport {
             partition: 3,
@@ -170,7 +196,7 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("partition 3: MISSING: offsets 50-51 neither"), "{told}");
-        assert!(told.contains("1 are dead letters and 3 no messages"), "{told}");
+        assert!(told.contains("1 are dead letters, 0 were erased and 3 are no messages"), "{told}");
         assert!(told.ends_with("not clean: 3 offsets twice, 2 missing\n") && !report.is_clean(), "{told}");
     }
 }

@@ -100,6 +100,18 @@ impl Source {
         self.partitions.iter().map(extent).collect()
     }
 
+    /// After the last offset of each partition.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer.
+    pub fn ends(&self) -> Result<Vec<(i32, i64)>, SinkError> {
+        let end = |partition: &i32| {
+            let (_, high) = ask(PATIENCE, || self.consumer.fetch_watermarks(&self.topic, *partition, PATIENCE))?;
+            Ok((*partition, high))
+        };
+        self.partitions.iter().map(end).collect()
+    }
+
     /// The first offsets at a time, where one is given.
     fn offsets_at(&self, time: Option<i64>) -> Result<Option<TopicPartitionList>, SinkError> {
         let Some(time) = time else { return Ok(None) };

@@ -12,7 +12,7 @@ use crate::clickhouse::ClickHouse;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// What settles sessions, and what finds out that it did, in this order.
-pub(super) const JOBS: [&str; 2] = ["settle_sessions", "confirm_settlements"];
+pub(crate) const JOBS: [&str; 2] = ["settle_sessions", "confirm_settlements"];
 
 #[derive(Row, Deserialize)]
 struct Waiting {
@@ -79,7 +79,7 @@ async fn refresh(clickhouse: &ClickHouse, job: &str) -> Result<(), ViewsError> {
 }
 
 /// Waits until a job is not at work, and gives what went wrong in it the last time.
-async fn wait(clickhouse: &ClickHouse, job: &str) -> Result<String, ViewsError> {
+pub(crate) async fn wait(clickhouse: &ClickHouse, job: &str) -> Result<String, ViewsError> {
     let query = format!(
         "SELECT toString(status) AS status, exception FROM system.view_refreshes \
          WHERE database = '{}' AND view = '{job}'",

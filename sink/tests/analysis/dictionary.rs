@@ -36,7 +36,7 @@ impl Table {
 
     /// All that there is about people under their addresses.
     pub fn is_about_contacts(&self) -> bool {
-        self.name.starts_with("contact_") || matches!(self.name.as_str(), "contacts" | "merged_contacts")
+        self.name.starts_with("contact_") || matches!(self.name.as_str(), "contacts" | "merged_contacts" | "erasing")
     }
 
     /// Its columns, or a call with some arguments.

@@ -1,0 +1,107 @@
+//! What partners know of a person: records of the topic `partners` that are found by their e-mail address or visitor id.
+//!
+//! Records about networks and companies are about nobody in particular and stay.
+
+use std::collections::BTreeMap;
+
+use rdkafka::message::Message as _;
+use schemas::codec::decode_all;
+use schemas::topics::PARTNERS;
+use schemas::{MatchKind, PartnerRecord, Reader, SubjectKind, WireError};
+use serde_json::{Value, json};
+use service::options::KafkaOptions;
+use sha2::{Digest, Sha256};
+
+use crate::error::PrivacyError;
+use crate::resolve::Person;
+use crate::subject::values;
+use crate::topic::{Message, read_all};
+
+/// Whether a key of the topic (`match kind 00 match value 00 site 00 partner`) is about a person. A record that is for all
+/// sites is used at theirs, too.
+#[must_use]
+pub fn is_about(person: &Person, key: &[u8]) -> bool {
+    let Ok(key) = std::str::from_utf8(key) else { return false };
+    let parts: Vec<&str> = key.split('\0').collect();
+    let [kind, value, site, _partner] = parts[..] else { return false };
+    if !site.is_empty() && !person.sites.iter().any(|own| own == site) {
+        return false;
+    }
+    match MatchKind::from_symbol(kind) {
+        Some(MatchKind::EmailHash) => {
+            values(&person.identifiers, SubjectKind::Email).any(|email| hex::encode(Sha256::digest(email)) == value)
+        }
+        Some(MatchKind::VisitorId) => {
+            values(&person.identifiers, SubjectKind::VisitorId).any(|visitor| visitor == value)
+        }
+        _ => false,
+    }
+}
+
+/// The records about a person, by key. Blocks.
+///
+/// # Errors
+/// Where the brokers do not answer, or a record can't be read.
+pub fn read(kafka: &KafkaOptions, person: &Person) -> Result<BTreeMap<Vec<u8>, Value>, PrivacyError> {
+    let reader = Reader::new::<PartnerRecord<'_>>(kafka.registry())?;
+    let mut records = BTreeMap::new();
+    read_all(kafka, &PARTNERS, |message| {
+        let key = message.key().unwrap_or_default();
+        if is_about(person, key) {
+            match message.payload() {
+                Some(value) => {
+                    let body = reader.body(value)?;
+                    let record: PartnerRecord<'_> = decode_all(&body).map_err(WireError::from)?;
+                    records.insert(key.to_vec(), to_json(&record));
+                }
+                None => drop(records.remove(key)),
+            }
+        }
+        Ok(())
+    })?;
+    Ok(records)
+}
+
+/// The messages that remove records.
+#[must_use]
+pub fn removals(kafka: &KafkaOptions, records: BTreeMap<Vec<u8>, Value>) -> Vec<Message> {
+    let topic = kafka.topic(&PARTNERS);
+    records.into_keys().map(|key| Message { topic: topic.clone(), key, value: None }).collect()
+}
+
+fn to_json(record: &PartnerRecord<'_>) -> Value {
+    let attributes: serde_json::Map<String, Value> =
+        record.attributes.0.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+    json!({
+        "partner": record.partner, "matched_by": record.match_kind.as_str(), "match_value": record.match_value,
+        "site": record.site, "company_name": record.company_name, "company_domain": record.company_domain,
+        "attributes": attributes, "permitted_uses": record.permitted_uses,
+        "valid_until": record.valid_until.map(crate::readable), "updated_at": crate::readable(record.updated_at),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subject::Identifier;
+
+    #[test]
+    fn records_about_a_person_are_found_and_those_about_companies_are_not() {
+        let identifiers = [(SubjectKind::Email, "ada@steel.example"), (SubjectKind::VisitorId, "v1")];
+        let identifiers = identifiers.iter().filter_map(|(kind, value)| Identifier::new(*kind, value)).collect();
+        let person = Person { sites: vec!["shop".to_owned()], identifiers, ..Person::default() };
+        let hash = hex::encode(Sha256::digest("ada@steel.example"));
+        for (key, expected) in [
+            (format!("email_hash\0{hash}\0\0acme"), true),
+            (format!("email_hash\0{hash}\0shop\0acme"), true),
+            (format!("email_hash\0{hash}\0elsewhere\0acme"), false),
+            ("visitor_id\0v1\0shop\0acme".to_owned(), true),
+            ("visitor_id\0v2\0shop\0acme".to_owned(), false),
+            ("email_domain\0steel.example\0\0acme".to_owned(), false),
+            ("visitor_id\0v1\0shop".to_owned(), false),
+        ] {
+            assert_eq!(is_about(&person, key.as_bytes()), expected, "{key:?}");
+        }
+        assert!(!is_about(&person, b"\xff"));
+    }
+}

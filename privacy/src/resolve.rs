@@ -1,0 +1,232 @@
+//! From what is given to all that names the same person.
+//!
+//! | from | to | where it stands |
+//! |---|---|---|
+//! | visitor, address | address, visitor | `contact_links`: the newest word on each pair counts |
+//! | address | address | `contact_merges`, both ways |
+//! | address, visitor | phone | `contact_cards` |
+//! | phone | address, visitor | `contact_cards`, where the phone was given: one that was found may be a switchboard's |
+//!
+//! A phone that was found and that somebody else told, too, names more than this person, and is left out. Links are followed
+//! across the sites of one customer (`customer_sites`) and no further.
+
+use std::collections::BTreeSet;
+
+use schemas::SubjectKind;
+
+use crate::database::{Database, Row, is_in, literal, text};
+use crate::error::PrivacyError;
+use crate::options::SubjectOptions;
+use crate::subject::{Identifier, values};
+
+/// How a phone is written before it is hashed, as an expression over the column `phone`: what
+/// [`service::privacy::keys::normal`] does.
+#[must_use]
+pub fn normal_phone(column: &str) -> String {
+    let digits = format!("replaceRegexpAll({column}, '[^0-9]', '')");
+    format!(
+        "multiIf({digits} = '', '', startsWith({digits}, '00'), concat('+', substring({digits}, 3)), \
+         startsWith(trim({column}), '+'), concat('+', {digits}), {digits})"
+    )
+}
+
+/// Why two identifiers are one person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// What was known.
+    pub from: Identifier,
+    /// What it led to.
+    pub to: Identifier,
+    /// Where.
+    pub site: String,
+    /// Why, and when that was told last.
+    pub why: String,
+    /// Whether it was followed, and if not, why.
+    pub fate: Fate,
+}
+
+/// What became of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It was followed.
+    Followed,
+    /// The operator cut it.
+    Cut,
+    /// Others told the same phone.
+    Shared,
+}
+
+/// A person, as far as is known.
+#[derive(Debug, Clone, Default)]
+pub struct Person {
+    /// Sites of the customer, that of the request first.
+    pub sites: Vec<String>,
+    /// All that names them.
+    pub identifiers: BTreeSet<Identifier>,
+    /// How it was found.
+    pub links: Vec<Link>,
+}
+
+/// Finds all that names a person.
+///
+/// # Errors
+/// Where nothing is given, or ClickHouse does not answer.
+pub async fn resolve(database: &Database, subject: &SubjectOptions) -> Result<Person, PrivacyError> {
+    let given = subject.given()?;
+    let sites = sites(database, &subject.site).await?;
+    let mut search = Search { database, subject, person: Person { sites, ..Person::default() } };
+    let mut frontier: BTreeSet<Identifier> = given.iter().cloned().collect();
+    search.person.identifiers.clone_from(&frontier);
+    while !frontier.is_empty() {
+        let mut found = search.linked(&frontier).await?;
+        found.extend(search.merged(&frontier).await?);
+        found.extend(search.told(&frontier).await?);
+        frontier = search.take_in(found);
+    }
+    search.leave_out_shared_phones(&given).await?;
+    Ok(search.person)
+}
+
+/// The sites of the customer whose site it is.
+///
+/// # Errors
+/// Where ClickHouse does not answer.
+pub async fn sites(database: &Database, site: &str) -> Result<Vec<String>, PrivacyError> {
+    let site_text = literal(site);
+    let query = format!(
+        "SELECT DISTINCT site FROM {{database}}.customer_sites WHERE customer IN \
+         (SELECT customer FROM {{database}}.customer_sites WHERE site = {site_text}) AND site != {site_text} ORDER BY site"
+    );
+    let rows = database.rows("asking for the sites of the customer", &query).await?;
+    let others = rows.iter().map(|row| text(row, "site").to_owned());
+    Ok([site.to_owned()].into_iter().chain(others).collect())
+}
+
+struct Search<'a> {
+    database: &'a Database,
+    subject: &'a SubjectOptions,
+    person: Person,
+}
+
+fn email(value: &str) -> Option<Identifier> {
+    Identifier::new(SubjectKind::Email, value)
+}
+
+fn visitor(value: &str) -> Option<Identifier> {
+    Identifier::new(SubjectKind::VisitorId, value)
+}
+
+impl Search<'_> {
+    fn at_sites(&self) -> String {
+        is_in("site", self.person.sites.iter().map(String::as_str))
+    }
+
+    /// A link in the direction in which it was followed.
+    fn link(frontier: &BTreeSet<Identifier>, one: Identifier, other: Identifier, row: &Row, why: &str) -> Link {
+        let (from, to) = if frontier.contains(&one) { (one, other) } else { (other, one) };
+        let why = format!("{why}, {}", text(row, "day"));
+        Link { from, to, site: text(row, "place").to_owned(), why, fate: Fate::Followed }
+    }
+
+    async fn linked(&self, frontier: &BTreeSet<Identifier>) -> Result<Vec<Link>, PrivacyError> {
+        let query = format!(
+            "SELECT site AS place, contact, visitor_id, argMax(evidence, (linked_at, hit_id)) AS told_by, \
+             toString(toDate(max(linked_at))) AS day FROM {{database}}.contact_links WHERE {} AND ({} OR {}) \
+             GROUP BY site, contact, visitor_id HAVING argMax(is_linked, (linked_at, hit_id)) ORDER BY ALL",
+            self.at_sites(),
+            is_in("visitor_id", values(frontier, SubjectKind::VisitorId)),
+            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
+        );
+        let rows = self.database.rows("asking for links", &query).await?;
+        let link = |row: &Row| {
+            let why = format!("told by {}", text(row, "told_by"));
+            Some(Self::link(frontier, email(text(row, "contact"))?, visitor(text(row, "visitor_id"))?, row, &why))
+        };
+        Ok(rows.iter().filter_map(link).collect())
+    }
+
+    async fn merged(&self, frontier: &BTreeSet<Identifier>) -> Result<Vec<Link>, PrivacyError> {
+        let query = format!(
+            "SELECT site AS place, contact, argMax(merged_into, decided_at) AS other, \
+             toString(toDate(max(decided_at))) AS day FROM {{database}}.contact_merges WHERE {} \
+             GROUP BY site, contact HAVING argMax(is_merged, decided_at) AND ({} OR {}) ORDER BY ALL",
+            self.at_sites(),
+            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
+            is_in("lowerUTF8(other)", values(frontier, SubjectKind::Email)),
+        );
+        let rows = self.database.rows("asking for merged contacts", &query).await?;
+        let link = |row: &Row| {
+            Some(Self::link(frontier, email(text(row, "contact"))?, email(text(row, "other"))?, row, "merged by hand"))
+        };
+        Ok(rows.iter().filter_map(link).collect())
+    }
+
+    /// Phones on the cards of whom is known, and the owners of cards with phones that are known.
+    async fn told(&self, frontier: &BTreeSet<Identifier>) -> Result<Vec<Link>, PrivacyError> {
+        let condition = format!(
+            "{} OR (contact = '' AND {}) OR {}",
+            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
+            is_in("visitor_id", values(frontier, SubjectKind::VisitorId)),
+            is_in(&normal_phone("phone"), values(frontier, SubjectKind::Phone)),
+        );
+        let rows = self.cards_with_phones(&condition).await?;
+        let link = |row: &Row| {
+            let phone = Identifier::new(SubjectKind::Phone, text(row, "phone"))?;
+            Some(Self::link(frontier, phone, owner(row)?, row, "on a card"))
+        };
+        Ok(rows.iter().filter_map(link).collect())
+    }
+
+    async fn cards_with_phones(&self, condition: &str) -> Result<Vec<Row>, PrivacyError> {
+        let query = format!(
+            "SELECT site AS place, contact, if(contact = '', visitor_id, '') AS whose, phone, \
+             toString(toDate(max(submitted_at))) AS day FROM {{database}}.contact_cards \
+             WHERE {} AND phone != '' AND ({condition}) GROUP BY site, contact, whose, phone ORDER BY ALL",
+            self.at_sites(),
+        );
+        self.database.rows("asking for cards", &query).await
+    }
+
+    /// Notes the links that lead to something new, and gives what they lead to where it is to be followed.
+    fn take_in(&mut self, found: Vec<Link>) -> BTreeSet<Identifier> {
+        let mut next = BTreeSet::new();
+        for mut link in found {
+            let is_new = !self.person.identifiers.contains(&link.to);
+            if self.subject.cuts(&link.to) {
+                link.fate = Fate::Cut;
+            } else if is_new {
+                self.person.identifiers.insert(link.to.clone());
+                if link.to.kind != SubjectKind::Phone {
+                    next.insert(link.to.clone());
+                }
+            }
+            if (is_new || link.fate == Fate::Cut) && !self.person.links.contains(&link) {
+                self.person.links.push(link);
+            }
+        }
+        next
+    }
+
+    async fn leave_out_shared_phones(&mut self, given: &[Identifier]) -> Result<(), PrivacyError> {
+        let is_found = |phone: &Identifier| phone.kind == SubjectKind::Phone && !given.contains(phone);
+        let found: BTreeSet<_> = self.person.identifiers.iter().filter(|each| is_found(each)).cloned().collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        let rows = self.cards_with_phones(&is_in(&normal_phone("phone"), values(&found, SubjectKind::Phone))).await?;
+        for row in &rows {
+            let phone = Identifier::new(SubjectKind::Phone, text(row, "phone"));
+            let (Some(phone), Some(owner)) = (phone, owner(row)) else { continue };
+            if !self.person.identifiers.contains(&owner) && self.person.identifiers.remove(&phone) {
+                let links = self.person.links.iter_mut().filter(|link| link.to == phone);
+                links.for_each(|link| link.fate = Fate::Shared);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whose card it is.
+fn owner(row: &Row) -> Option<Identifier> {
+    email(text(row, "contact")).or_else(|| visitor(text(row, "whose")))
+}

@@ -1,0 +1,200 @@
+//! What became of requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use schemas::topics::PRIVACY;
+use schemas::{PrivacyAction, Stage, StageState, SubjectKind};
+use uuid::Uuid;
+
+use crate::error::PrivacyError;
+use crate::options::StatusOptions;
+use crate::topic::{Register, blocking};
+use crate::{now, readable};
+
+/// How far a stage is with a request.
+#[derive(Debug, Default)]
+pub struct Progress {
+    hidden: BTreeSet<String>,
+    done: BTreeSet<String>,
+    /// Rows that it touched.
+    pub rows: i64,
+    /// When it reported last, Unix milliseconds.
+    pub reported_at: i64,
+}
+
+/// A request, as far as the topic tells of it.
+#[derive(Debug)]
+pub struct Request {
+    /// Its id.
+    pub id: Uuid,
+    /// The right.
+    pub action: PrivacyAction,
+    /// When it was made, Unix milliseconds.
+    pub issued_at: i64,
+    /// By when it has to be done, Unix milliseconds.
+    pub due_at: Option<i64>,
+    /// Who entered it.
+    pub operator: String,
+    subjects: BTreeSet<String>,
+    /// What stages report.
+    pub stages: BTreeMap<&'static str, Progress>,
+}
+
+impl Request {
+    /// Whether it is about what comes from now on, and holds as soon as it is published: no service takes a hit before it
+    /// has read all requests, and `privacy share` reads them each time.
+    #[must_use]
+    pub fn holds_at_once(&self) -> bool {
+        matches!(self.action, PrivacyAction::Permit | PrivacyAction::Withdraw | PrivacyAction::Object)
+    }
+
+    /// Whether all that names the person was dealt with where the data is.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let sink = self.stages.get(Stage::Sink.as_str());
+        sink.is_some_and(|progress| self.subjects.is_subset(&progress.done))
+    }
+
+    /// One word on how it is.
+    #[must_use]
+    pub fn state(&self, now: i64) -> &'static str {
+        match self.due_at {
+            _ if self.is_done() => "done",
+            _ if self.holds_at_once() => "holds",
+            Some(due_at) if due_at < now => "OVERDUE",
+            _ => "open",
+        }
+    }
+}
+
+/// The requests of a site, oldest first. One that a newer took the place of is not among them.
+#[must_use]
+pub fn requests(register: &Register, site: &str) -> Vec<Request> {
+    let name = |kind: SubjectKind, subject: &str| format!("{} {subject}", kind.as_str());
+    let mut requests: BTreeMap<Uuid, Request> = BTreeMap::new();
+    for directive in register.directives(site) {
+        let request = requests.entry(directive.directive_id).or_insert_with(|| Request {
+            id: directive.directive_id,
+            action: directive.action,
+            issued_at: directive.issued_at,
+            due_at: directive.due_at,
+            operator: directive.operator.to_string(),
+            subjects: BTreeSet::new(),
+            stages: BTreeMap::new(),
+        });
+        request.subjects.insert(name(directive.subject_kind, &directive.subject));
+    }
+    for (directive, report) in register.reports(site) {
+        let Some(request) = requests.get_mut(&directive.directive_id) else { continue };
+        let progress = request.stages.entry(report.stage.as_str()).or_default();
+        let subject = name(directive.subject_kind, &directive.subject);
+        match report.state {
+            StageState::Done => drop(progress.done.insert(subject)),
+            StageState::Hidden => drop(progress.hidden.insert(subject)),
+            StageState::Unknown => {}
+        }
+        progress.rows += report.rows;
+        progress.reported_at = progress.reported_at.max(report.reported_at);
+    }
+    let mut requests: Vec<Request> = requests.into_values().collect();
+    requests.sort_by_key(|request| (request.issued_at, request.id));
+    requests
+}
+
+/// Shows requests: each stage's report with `whole`, else a line each.
+///
+/// # Errors
+/// Where the topic can't be read, or there is no such request.
+pub async fn run(options: StatusOptions, whole: bool) -> Result<String, PrivacyError> {
+    let StatusOptions { id, list } = options;
+    list.kafka.set_up_topics("privacy", &[PRIVACY]).await?;
+    let kafka = list.kafka;
+    let register = blocking(move || Register::read(&kafka)).await?;
+    let mut requests = requests(&register, &list.site);
+    if let Some(id) = id {
+        requests.retain(|request| request.id == id);
+        if requests.is_empty() {
+            return Err(PrivacyError::NoSuchRequest(id, list.site));
+        }
+    }
+    Ok(show(&requests, whole, now()))
+}
+
+fn show(requests: &[Request], whole: bool, now: i64) -> String {
+    let mut out = String::new();
+    for request in requests {
+        let due = request.due_at.map_or_else(|| "-".to_owned(), readable);
+        let operator: String = request.operator.chars().filter(|character| !character.is_control()).collect();
+        let (id, action, state) = (request.id, request.action.as_str(), request.state(now));
+        let _ = writeln!(
+            out,
+            "{id}  {action:8}  {state:7}  made {}  due {due}  {} identifiers  by {operator}",
+            readable(request.issued_at),
+            request.subjects.len(),
+        );
+        for (stage, progress) in request.stages.iter().filter(|_| whole) {
+            let hidden = progress.hidden.union(&progress.done).count();
+            let _ = writeln!(
+                out,
+                "  {stage}: hidden {hidden}, done {} of {}, {} rows, reported {}",
+                progress.done.len(),
+                request.subjects.len(),
+                progress.rows,
+                readable(progress.reported_at),
+            );
+        }
+        if whole && request.stages.is_empty() && !request.holds_at_once() {
+            let _ = writeln!(out, "  no stage has reported");
+        }
+    }
+    let overdue = requests.iter().filter(|request| request.state(now) == "OVERDUE").count();
+    let _ = writeln!(out, "{} requests, {overdue} overdue", requests.len());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::{PrivacyDirective, StageReport};
+
+    use super::*;
+    use crate::topic::directive;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    fn asked(subject: &str) -> PrivacyDirective<'static> {
+        let named = (SubjectKind::Email, "key", subject.to_owned());
+        PrivacyDirective { due_at: Some(100), ..directive(ID, "shop", named, PrivacyAction::Erase, "olga") }
+    }
+
+    fn report(subject: &str, state: StageState) -> PrivacyDirective<'static> {
+        let report = StageReport { stage: Stage::Sink, state, instance: "one".into(), rows: 3, reported_at: 50 };
+        PrivacyDirective { report: Some(report), ..asked(subject) }
+    }
+
+    fn state(of: Vec<PrivacyDirective<'static>>, now: i64) -> &'static str {
+        requests(&Register::of(of), "shop")[0].state(now)
+    }
+
+    #[test]
+    fn a_request_is_done_once_everything_that_names_the_person_is() {
+        let [a, b] = [asked("a"), asked("b")];
+        assert_eq!(state(vec![a.clone(), b.clone()], 100), "open");
+        assert_eq!(state(vec![a.clone(), b.clone(), report("a", StageState::Done)], 101), "OVERDUE");
+        let halfway = vec![a.clone(), b.clone(), report("a", StageState::Done), report("b", StageState::Hidden)];
+        assert_eq!(state(halfway, 100), "open");
+        let all = vec![a, b, report("a", StageState::Done), report("b", StageState::Done)];
+        assert_eq!(state(all.clone(), 101), "done");
+        let text = show(&requests(&Register::of(all), "shop"), true, 101);
+        assert!(text.contains("sink: hidden 2, done 2 of 2, 6 rows") && text.contains("0 overdue"), "{text}");
+    }
+
+    #[test]
+    fn what_is_about_the_future_waits_for_nobody_and_other_sites_are_not_shown() {
+        let permit = PrivacyDirective { action: PrivacyAction::Permit, due_at: None, ..asked("a") };
+        assert_eq!(state(vec![permit.clone()], 101), "holds");
+        let object = PrivacyDirective { action: PrivacyAction::Object, ..asked("a") };
+        assert_eq!(state(vec![object], 101), "holds");
+        assert!(requests(&Register::of([permit]), "blog").is_empty());
+    }
+}

@@ -1,0 +1,238 @@
+//! The topic of requests, read whole, and written in one transaction: all of a request is in it, or nothing.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use schemas::codec::{decode_all, owned};
+use schemas::topics::{PARTNERS, PRIVACY, Topic, privacy_key};
+use schemas::{Map, PrivacyAction, PrivacyDirective, Reader, StageReport, SubjectKind, WireError, Writer};
+use service::compacted::TopicReader;
+use service::options::KafkaOptions;
+use service::privacy::keys::Keys;
+use uuid::Uuid;
+
+use crate::error::PrivacyError;
+use crate::subject::Identifier;
+
+const WAIT: Duration = Duration::from_millis(200);
+/// A topic that says nothing for so long is not going to.
+const SILENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Everything that is in the topic, by key.
+#[derive(Debug, Default)]
+pub struct Register {
+    entries: BTreeMap<Vec<u8>, PrivacyDirective<'static>>,
+}
+
+/// A message that is to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Full name of the topic.
+    pub topic: String,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value; none removes what is there under the key.
+    pub value: Option<Vec<u8>>,
+}
+
+impl Register {
+    /// Reads the topic to its end. Blocks.
+    ///
+    /// # Errors
+    /// Where the brokers do not answer, or a message can't be read.
+    pub fn read(kafka: &KafkaOptions) -> Result<Self, PrivacyError> {
+        let reader = Reader::new::<PrivacyDirective<'_>>(kafka.registry())?;
+        let mut register = Self::default();
+        read_all(kafka, &PRIVACY, |message| {
+            let key = message.key().unwrap_or_default();
+            let Some(value) = message.payload() else {
+                register.entries.remove(key);
+                return Ok(());
+            };
+            let body = reader.body(value)?;
+            let directive: PrivacyDirective<'_> = decode_all(&body).map_err(WireError::from)?;
+            register.entries.insert(key.to_vec(), into_owned(directive));
+            Ok(())
+        })?;
+        Ok(register)
+    }
+
+    /// From directives, as the topic would hold them.
+    #[must_use]
+    pub fn of(directives: impl IntoIterator<Item = PrivacyDirective<'static>>) -> Self {
+        Self { entries: directives.into_iter().map(|each| (privacy_key(&each), each)).collect() }
+    }
+
+    /// What people asked of a site.
+    pub fn directives<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a PrivacyDirective<'static>> {
+        self.entries.values().filter(move |each| each.site == site && each.report.is_none())
+    }
+
+    /// What stages report about what people asked of a site.
+    pub fn reports<'a>(
+        &'a self,
+        site: &'a str,
+    ) -> impl Iterator<Item = (&'a PrivacyDirective<'static>, &'a StageReport<'static>)> {
+        let of_site = self.entries.values().filter(move |each| each.site == site);
+        of_site.filter_map(|each| each.report.as_ref().map(|report| (each, report)))
+    }
+
+    /// Names of keys and hashes under which a directive about somebody is to be published: the newest key, and each under
+    /// which a permission of theirs stands, so that it is found from there.
+    #[must_use]
+    pub fn hashes<'k>(&self, keys: &'k Keys, site: &str, identifier: &Identifier) -> Vec<(&'k str, String)> {
+        let is_permitted = |hash: &str| {
+            self.directives(site).any(|each| {
+                each.action == PrivacyAction::Permit && each.subject_kind == identifier.kind && each.subject == hash
+            })
+        };
+        let all = keys.iter().map(|key| (key.name(), identifier.hash(key, site)));
+        all.enumerate().filter(|(index, (_, hash))| *index == 0 || is_permitted(hash)).map(|(_, named)| named).collect()
+    }
+}
+
+/// Hands each message of a topic on, up to its end. Blocks.
+///
+/// # Errors
+/// Where the brokers do not answer, or what `take` says.
+pub fn read_all(
+    kafka: &KafkaOptions,
+    topic: &Topic,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<(), PrivacyError>,
+) -> Result<(), PrivacyError> {
+    let mut reader = TopicReader::open(kafka, "privacy", topic, None)?;
+    let mut heard = Instant::now();
+    while !reader.has_reached_end() {
+        if let Some(message) = reader.next(WAIT)? {
+            heard = Instant::now();
+            take(&message)?;
+        }
+        if heard.elapsed() > SILENCE {
+            return Err(PrivacyError::Silent(SILENCE));
+        }
+    }
+    Ok(())
+}
+
+/// Creates or checks the topics, and reads the register.
+///
+/// # Errors
+/// Where the brokers do not answer.
+pub async fn open(kafka: &KafkaOptions) -> Result<Register, PrivacyError> {
+    kafka.set_up_topics("privacy", &[PRIVACY, PARTNERS]).await?;
+    let kafka = kafka.clone();
+    blocking(move || Register::read(&kafka)).await
+}
+
+/// Runs what waits for brokers where waiting hinders nobody.
+///
+/// # Errors
+/// What the work says.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, PrivacyError> + Send + 'static,
+) -> Result<T, PrivacyError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| PrivacyError::Ended)?
+}
+
+/// Directives as messages. May ask the registry, and then blocks.
+///
+/// # Errors
+/// Where the registry refuses.
+pub fn messages(kafka: &KafkaOptions, directives: &[PrivacyDirective<'_>]) -> Result<Vec<Message>, PrivacyError> {
+    let topic = kafka.topic(&PRIVACY);
+    let writer = Writer::for_topic::<PrivacyDirective<'_>>(&topic, kafka.registry().as_ref())?;
+    let message = |directive: &PrivacyDirective<'_>| {
+        let mut value = Vec::new();
+        writer.write(directive, &mut value);
+        Message { topic: topic.clone(), key: privacy_key(directive), value: Some(value) }
+    };
+    Ok(directives.iter().map(message).collect())
+}
+
+/// Publishes all messages of a request, or none. All replicas have them when it returns. Blocks.
+///
+/// # Errors
+/// Where the brokers do not take them.
+pub fn publish(kafka: &KafkaOptions, request: Uuid, messages: &[Message]) -> Result<(), PrivacyError> {
+    let id = format!("privacy-{request}");
+    let defaults = [
+        ("transactional.id", id.as_str()),
+        ("acks", "all"),
+        // Whoever follows the topics waits for so long where this process is killed half-way.
+        ("transaction.timeout.ms", "10000"),
+        ("message.timeout.ms", "10000"),
+    ];
+    let producer: ThreadedProducer<DefaultProducerContext> = kafka.client("privacy", &defaults).create()?;
+    producer.init_transactions(PATIENCE)?;
+    producer.begin_transaction()?;
+    for message in messages {
+        let record = BaseRecord::<[u8], [u8]>::to(&message.topic).key(&message.key);
+        let record = match &message.value {
+            Some(value) => record.payload(value.as_slice()),
+            None => record,
+        };
+        producer.send(record).map_err(|(error, _)| error)?;
+    }
+    Ok(producer.commit_transaction(PATIENCE)?)
+}
+
+fn into_owned(directive: PrivacyDirective<'_>) -> PrivacyDirective<'static> {
+    PrivacyDirective {
+        directive_id: directive.directive_id,
+        site: owned(directive.site),
+        subject_kind: directive.subject_kind,
+        subject: owned(directive.subject),
+        key_name: owned(directive.key_name),
+        action: directive.action,
+        issued_at: directive.issued_at,
+        due_at: directive.due_at,
+        fields: Map::into_owned(directive.fields),
+        purpose: owned(directive.purpose),
+        partner: owned(directive.partner),
+        wording: owned(directive.wording),
+        evidence: owned(directive.evidence),
+        operator: owned(directive.operator),
+        report: directive.report.map(|report| StageReport {
+            stage: report.stage,
+            state: report.state,
+            instance: owned(report.instance),
+            rows: report.rows,
+            reported_at: report.reported_at,
+        }),
+    }
+}
+
+/// What a directive is about: kind of identifier, name of the key, and hash.
+pub type Named<'a> = (SubjectKind, &'a str, String);
+
+/// A directive about one identifier, without what only some rights have.
+#[must_use]
+pub fn directive(
+    id: Uuid,
+    site: &str,
+    (kind, key_name, subject): Named<'_>,
+    action: PrivacyAction,
+    operator: &str,
+) -> PrivacyDirective<'static> {
+    PrivacyDirective {
+        directive_id: id,
+        site: site.to_owned().into(),
+        subject_kind: kind,
+        subject: subject.into(),
+        key_name: key_name.to_owned().into(),
+        action,
+        issued_at: issued_at(id),
+        operator: operator.to_owned().into(),
+        ..PrivacyDirective::default()
+    }
+}
+
+/// When a request was made, Unix milliseconds, as its id tells (UUIDv7).
+#[must_use]
+pub fn issued_at(id: Uuid) -> i64 {
+    let (seconds, nanoseconds) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
+    i64::try_from(seconds).unwrap_or_default() * 1_000 + i64::from(nanoseconds) / 1_000_000
+}

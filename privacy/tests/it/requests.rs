@@ -1,0 +1,145 @@
+//! Erase, forget, object, rectify, and what became of them.
+
+use privacy::error::PrivacyError;
+use privacy::holdings::HOLDINGS;
+use privacy::topic::messages;
+use schemas::{MatchKind, PrivacyAction, PrivacyDirective, Stage, StageReport, StageState, SubjectKind};
+
+use crate::support::{Place, Visit, email_hash};
+
+const ADA: &str = "ada@steel.example";
+
+async fn place(test: &str) -> Option<Place> {
+    let place = Place::new(test).await?;
+    place.query("INSERT INTO {database}.customer_sites VALUES ('steel', 'shop'), ('steel', 'blog')");
+    let ada = |site, email| Visit { site, visitor: "v-ada", email, ..Visit::default() };
+    place.visit(&[ada("shop", ADA), ada("shop", ""), ada("blog", "")]);
+    place.visit(&[Visit { site: "shop", visitor: "v-ben", ..Visit::default() }]);
+    place.partner_record(MatchKind::EmailHash, &email_hash(ADA)).await;
+    place.partner_record(MatchKind::VisitorId, "v-ada").await;
+    place.partner_record(MatchKind::VisitorId, "v-ben").await;
+    place.partner_record(MatchKind::EmailDomain, "steel.example").await;
+    Some(place)
+}
+
+fn id(receipt: &str) -> &str {
+    receipt.lines().next().unwrap().strip_prefix("request: ").unwrap()
+}
+
+#[tokio::test]
+async fn a_dry_run_shows_all_and_changes_nothing() {
+    let Some(place) = place("a_dry_run").await else { return };
+    let text = place.run(&["erase", "--site=shop", "--email", ADA, "--dry-run"]).await;
+    for line in ["sites: shop, blog", "identifiers: 2", "  hits: 3", "  contact_cards: 1", "  contact_links: 1"] {
+        assert!(text.lines().any(|each| each == line), "{line} is not in {text}");
+    }
+    assert!(text.contains("partner records: 2") && text.contains("nothing was published"), "{text}");
+    assert!(!text.contains("ada"), "{text}");
+    let shown = place.run(&["erase", "--site=shop", "--email", ADA, "--dry-run", "--show"]).await;
+    assert!(shown.contains("e-mail ada@steel.example -> visitor v-ada: told by form"), "{shown}");
+    assert!(place.directives("shop").await.is_empty());
+    assert_eq!(place.partner_values().await.len(), 4);
+    assert_eq!(place.query("SELECT count() FROM {database}.privacy_trail"), "0");
+}
+
+#[tokio::test]
+async fn an_erasure_is_published_for_each_identifier_at_each_site_under_one_id() {
+    let Some(place) = place("an_erasure").await else { return };
+    let receipt = place.run(&["erase", "--site=shop", "--email", ADA, "--due=7"]).await;
+    assert!(receipt.contains("directives published: 4\n") && receipt.contains("  hits: 3\n"), "{receipt}");
+    assert!(!receipt.contains("ada"), "{receipt}");
+    let keys = place.keys();
+    for site in ["shop", "blog"] {
+        let directives = place.directives(site).await;
+        assert_eq!(directives.len(), 2);
+        for (kind, value) in [(SubjectKind::Email, ADA), (SubjectKind::VisitorId, "v-ada")] {
+            let hash = hex::encode(keys.newest().hash(site, kind, value));
+            let found = directives.iter().find(|each| each.subject_kind == kind && each.subject == hash).unwrap();
+            assert_eq!((found.action, found.key_name.as_ref()), (PrivacyAction::Erase, "one"));
+            assert_eq!((found.directive_id.to_string().as_str(), found.operator.as_ref()), (id(&receipt), "olga"));
+            assert_eq!(found.due_at, Some(found.issued_at + 7 * 86_400_000));
+        }
+    }
+    assert_eq!(place.partner_values().await, ["steel.example", "v-ben"]);
+    let trail =
+        place.query("SELECT operator, action, site, rows, toString(directive_id) FROM {database}.privacy_trail");
+    assert_eq!(trail, format!("olga\terase\tshop\t5\t{}", id(&receipt)));
+}
+
+#[tokio::test]
+async fn whoever_objects_keeps_what_is_held_and_nobody_is_asked_of_without_a_name() {
+    let Some(place) = place("whoever_objects").await else { return };
+    place.run(&["object", "--site=shop", "--visitor=v-ada"]).await;
+    let directives = place.directives("shop").await;
+    assert_eq!(directives.len(), 2);
+    assert!(directives.iter().all(|each| each.action == PrivacyAction::Object));
+    assert_eq!(place.partner_values().await.len(), 4);
+    let nobody = place.try_run(&["erase", "--site=shop"]).await;
+    assert!(matches!(nobody, Err(PrivacyError::NoSubject)));
+}
+
+#[tokio::test]
+async fn a_correction_goes_to_all_sites_and_only_fields_of_a_contact_are_taken() {
+    let Some(place) = place("a_correction").await else { return };
+    let unknown = place.try_run(&["rectify", "--site=shop", "--email", ADA, "--set", "shoe_size=38"]).await;
+    assert!(matches!(unknown, Err(PrivacyError::UnknownField(_))));
+    assert!(place.directives("shop").await.is_empty());
+    let receipt = place.run(&["rectify", "--site=shop", "--email", ADA, "--set", "name=Ada L", "--set=phone=1"]).await;
+    assert!(receipt.contains("fields: name, phone\n") && !receipt.contains("Ada"), "{receipt}");
+    for site in ["shop", "blog"] {
+        let directives = place.directives(site).await;
+        assert_eq!(directives.len(), 1);
+        assert_eq!(directives[0].fields.get("name"), Some("Ada L"));
+        assert_eq!(directives[0].action, PrivacyAction::Rectify);
+    }
+}
+
+#[tokio::test]
+async fn status_tells_what_stages_report_and_what_is_late() {
+    let Some(place) = place("status_tells").await else { return };
+    let late = place.run(&["erase", "--site=shop", "--email", ADA, "--due=0"]).await;
+    let open = place.run(&["forget", "--site=shop", "--visitor=v-ben"]).await;
+    let listed = place.run(&["list", "--site=shop"]).await;
+    let line = |text: &str, of: &str| text.lines().find(|line| line.starts_with(of)).unwrap().to_owned();
+    assert!(line(&listed, id(&late)).contains("OVERDUE") && line(&listed, id(&open)).contains("open"), "{listed}");
+    assert!(listed.ends_with("2 requests, 1 overdue\n"), "{listed}");
+    let status = place.run(&["status", id(&late), "--site=shop"]).await;
+    assert!(status.contains("no stage has reported") && !status.contains(id(&open)), "{status}");
+    let reports: Vec<PrivacyDirective<'static>> = place
+        .directives("shop")
+        .await
+        .into_iter()
+        .filter(|each| each.action == PrivacyAction::Erase)
+        .map(|each| {
+            let report = StageReport {
+                stage: Stage::Sink,
+                state: StageState::Done,
+                instance: "sink-1".into(),
+                rows: 4,
+                reported_at: each.issued_at,
+            };
+            PrivacyDirective { report: Some(report), ..each }
+        })
+        .collect();
+    place.publish(messages(&place.kafka(), &reports).unwrap()).await;
+    let status = place.run(&["status", id(&late), "--site=shop"]).await;
+    assert!(status.contains("done") && status.contains("sink: hidden 2, done 2 of 2, 8 rows"), "{status}");
+    assert!(status.ends_with("1 requests, 0 overdue\n"), "{status}");
+    let unknown = place.try_run(&["status", "00000000-0000-0000-0000-000000000001", "--site=shop"]).await;
+    assert!(matches!(unknown, Err(PrivacyError::NoSuchRequest(..))));
+}
+
+/// A table that is added with people in it has to be added to the list, too.
+#[tokio::test]
+async fn no_table_with_people_in_it_is_overlooked() {
+    let Some(place) = Place::new("no_table_is_overlooked").await else { return };
+    let tables = place.query(
+        "SELECT DISTINCT table FROM system.columns INNER JOIN system.tables AS t ON t.database = columns.database AND \
+         t.name = table WHERE columns.database = '{database}' AND t.engine LIKE '%MergeTree' \
+         AND columns.name IN ('visitor_id', 'contact', 'contact_email', 'email', 'phone', 'member')",
+    );
+    for table in tables.lines() {
+        assert!(HOLDINGS.iter().any(|holding| holding.name == table), "{table} is not among the holdings");
+    }
+    assert!(tables.lines().count() >= 5, "{tables}");
+}

@@ -1,0 +1,84 @@
+//! What is given to partners, and whom they are told of.
+
+use crate::support::{Place, Visit};
+
+const ADA: &str = "ada@steel.example";
+const BEN: &str = "ben@steel.example";
+const EVE: &str = "eve@steel.example";
+
+async fn place(test: &str) -> Option<Place> {
+    let place = Place::new(test).await?;
+    for (email, name) in [(ADA, "Ada"), (BEN, "Ben"), (EVE, "Eve, Dr."), ("no@steel.example", "No")] {
+        place.visit(&[Visit { site: "shop", visitor: name, email, name, phone: "" }]);
+    }
+    Some(place)
+}
+
+async fn say(place: &Place, right: &str, email: &str) {
+    place.run(&[right, "--site=shop", "--email", email, "--partner=acme", "--purpose=fair"]).await;
+}
+
+/// Shares, and gives the lines of the file without their ids, and the ids.
+async fn share(place: &Place, file: &str) -> (Vec<String>, Vec<String>) {
+    let path = place.path(file);
+    let output = path.to_str().unwrap();
+    place.run(&["share", "acme", "--purpose=fair", "--site=shop", "--fields=name,email", "--output", output]).await;
+    let text = std::fs::read_to_string(path).unwrap();
+    let lines = text.lines().map(|line| line.split_once(',').unwrap());
+    lines.map(|(id, rest)| (rest.to_owned(), id.to_owned())).unzip()
+}
+
+async fn notices(place: &Place) -> String {
+    place.run(&["notices", "acme", "--site=shop"]).await
+}
+
+#[tokio::test]
+async fn only_who_permits_it_is_given_and_only_what_is_named() {
+    let Some(place) = place("only_who_permits").await else { return };
+    for email in [ADA, BEN, EVE] {
+        say(&place, "permit", email).await;
+    }
+    say(&place, "withdraw", BEN).await;
+    let (lines, _) = share(&place, "one.csv").await;
+    assert_eq!(lines, ["name,email", "Ada,ada@steel.example", "\"Eve, Dr.\",eve@steel.example"]);
+    let shares = "SELECT partner, purpose, fields, key_name, length(subject) FROM {database}.privacy_shares LIMIT 1";
+    assert_eq!(place.query(shares), "acme\tfair\t['name','email']\tone\t64");
+    assert_eq!(place.query("SELECT count() FROM {database}.privacy_shares"), "2");
+    // An objection is about everything, and about all that names the person.
+    place.run(&["object", "--site=shop", "--visitor=Eve, Dr."]).await;
+    say(&place, "permit", EVE).await;
+    say(&place, "permit", BEN).await;
+    let (lines, _) = share(&place, "two.csv").await;
+    assert_eq!(lines, ["name,email", "Ada,ada@steel.example", "Ben,ben@steel.example"]);
+    // Neither another purpose nor another partner.
+    let path = place.path("three.csv");
+    let other = ["--purpose=letters", "--site=shop", "--fields=name", "--output", path.to_str().unwrap()];
+    assert!(place.run(&[&["share", "acme"][..], &other].concat()).await.starts_with("0 of 4"));
+}
+
+#[tokio::test]
+async fn a_partner_is_told_of_who_withdrew_or_was_erased_by_the_ids_they_were_given_under() {
+    let Some(place) = place("a_partner_is_told").await else { return };
+    for email in [ADA, BEN, EVE] {
+        say(&place, "permit", email).await;
+    }
+    let (_, ids) = share(&place, "one.csv").await;
+    assert_eq!(notices(&place).await.lines().count(), 1);
+    // A key that came meanwhile hides nobody.
+    let old = std::fs::read_to_string(place.keys_file()).unwrap();
+    std::fs::write(place.keys_file(), format!("two {}\n{old}", "cd".repeat(32))).unwrap();
+    say(&place, "withdraw", ADA).await;
+    place.run(&["erase", "--site=shop", "--email", BEN]).await;
+    let told = notices(&place).await;
+    let line = |id: &str| told.lines().find(|line| line.starts_with(id)).unwrap_or_default();
+    assert!(line(&ids[1]).contains(",\"fair\",withdraw,"), "{told}");
+    assert!(line(&ids[2]).contains(",\"fair\",erase,"), "{told}");
+    assert_eq!(told.lines().count(), 3);
+    assert!(!told.contains("steel"), "{told}");
+    // Who permits it again is given under another id; the old one stays to be told.
+    say(&place, "permit", ADA).await;
+    let (lines, again) = share(&place, "two.csv").await;
+    assert_eq!(lines, ["name,email", "Ada,ada@steel.example", "\"Eve, Dr.\",eve@steel.example"]);
+    assert_ne!(again[1], ids[1]);
+    assert_eq!(notices(&place).await, told);
+}

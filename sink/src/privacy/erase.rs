@@ -1,0 +1,356 @@
+//! One pass over all tables, step by step; and the physical removal. Each step does nothing where it was done before.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use clickhouse::Row;
+use serde::Deserialize;
+use service::privacy::keys::Keys;
+use uuid::Uuid;
+
+use super::ExecuteError;
+use super::requests::Request;
+use super::subjects::{Found, Wanted};
+use super::tables::{HITS, Holding, OTHERS, SESSIONS, Scope, holdings};
+use crate::audiences::condition::quote;
+use crate::clickhouse::ClickHouse;
+use crate::error::SinkError;
+use crate::fault::Fault;
+use crate::views::settle;
+
+/// What the trail calls the rows that the first pass found.
+pub const FOUND: &str = "found";
+/// What it calls those that the second pass found.
+pub const FOUND_AGAIN: &str = "found_again";
+
+/// A delete is over when it answers, on all replicas. Its subqueries are about rows that nobody changes meanwhile.
+const DELETING: [(&str, &str); 2] = [("lightweight_deletes_sync", "2"), ("allow_nondeterministic_mutations", "1")];
+const LOOK: Duration = Duration::from_millis(200);
+/// How long a mutation may take until it is told.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// How often sessions may come back, each time from a settling that began before.
+const SETTLINGS: usize = 5;
+/// Names in one insert.
+const NAMES_AT_ONCE: usize = 5_000;
+
+/// What is done, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Rows were counted.
+    Found,
+    /// The places of hits were written down.
+    Recorded,
+    /// Hits were deleted.
+    Hits,
+    /// Sessions were deleted, and what is left told anew.
+    Sessions,
+    /// All the rest was deleted.
+    Others,
+    /// Told as hidden.
+    Hidden,
+    /// No part holds a deleted row.
+    Removed,
+    /// Told as done.
+    Done,
+}
+
+impl Step {
+    /// All of them but the last, after which nothing is left to be resumed.
+    pub const RESUMED: [Self; 7] =
+        [Self::Found, Self::Recorded, Self::Hits, Self::Sessions, Self::Others, Self::Hidden, Self::Removed];
+
+    /// The name in the trail.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => FOUND,
+            Self::Recorded => "recorded",
+            Self::Hits => "hits",
+            Self::Sessions => "sessions",
+            Self::Others => "others",
+            Self::Hidden => "hidden",
+            Self::Removed => "removed",
+            Self::Done => "done",
+        }
+    }
+}
+
+#[derive(Row, Deserialize)]
+struct Counted {
+    value: String,
+    rows: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct Number {
+    number: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct Trailed {
+    id: String,
+    rows: u64,
+}
+
+#[derive(Row, Deserialize)]
+struct Text {
+    text: String,
+}
+
+/// One pass.
+pub struct Pass<'a> {
+    /// Where.
+    pub clickhouse: &'a ClickHouse,
+    /// What the subjects were hashed with.
+    pub keys: &'a Keys,
+    /// Whose rows.
+    pub requests: &'a [Request],
+    /// What the trail calls the rows that are found.
+    pub found: &'static str,
+    /// After which step it ends as if it were killed.
+    pub end_after: Option<Step>,
+}
+
+impl Pass<'_> {
+    /// Does all steps, site by site. Gives how many rows each request was about, in this pass and in those before.
+    ///
+    /// # Errors
+    /// Where ClickHouse does not do one of them.
+    pub async fn run(&self) -> Result<HashMap<Uuid, u64>, ExecuteError> {
+        let mut sites: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
+        self.requests.iter().for_each(|request| sites.entry(request.site()).or_default().push(request));
+        for (site, requests) in sites {
+            let wanted = Wanted::new(&requests, self.keys)?;
+            let kinds = wanted.kinds();
+            let scope = Scope { database: self.clickhouse.database(), site, pass: Uuid::now_v7(), kinds: &kinds };
+            let found = wanted.find(self.clickhouse, &scope).await?;
+            if !found.is_empty() {
+                self.erase(&scope, &requests, &found).await?;
+            }
+        }
+        // Also what one that was killed has left.
+        self.execute(&format!("TRUNCATE TABLE {}.erasing", self.clickhouse.database())).await?;
+        self.rows_so_far().await
+    }
+
+    async fn erase(&self, scope: &Scope<'_>, requests: &[&Request], found: &[Found]) -> Result<(), ExecuteError> {
+        self.list(scope, found).await?;
+        let rows = self.count(scope, requests, found).await?;
+        let told = |request: &Request| rows.get(&request.id()).copied().filter(|rows| *rows > 0);
+        trail(self.clickhouse, self.requests, self.found, told).await?;
+        self.end_after(Step::Found)?;
+        for statement in [scope.touch(), scope.record()].into_iter().flatten() {
+            self.execute(&statement).await?;
+        }
+        self.done(Step::Recorded, &rows).await?;
+        self.delete(scope, &HITS).await?;
+        self.done(Step::Hits, &rows).await?;
+        self.tell_sessions_anew(scope).await?;
+        self.done(Step::Sessions, &rows).await?;
+        for holding in OTHERS {
+            self.delete(scope, &holding).await?;
+        }
+        self.check_alone(scope, found).await?;
+        self.done(Step::Others, &rows).await
+    }
+
+    async fn execute(&self, statement: &str) -> Result<(), ExecuteError> {
+        Ok(self.clickhouse.execute_with(statement, &[("max_partitions_per_insert_block", "0")]).await?)
+    }
+
+    async fn done(&self, step: Step, rows: &HashMap<Uuid, u64>) -> Result<(), ExecuteError> {
+        let told = |request: &Request| rows.get(&request.id()).copied();
+        trail(self.clickhouse, self.requests, step.as_str(), told).await?;
+        self.end_after(step)
+    }
+
+    fn end_after(&self, step: Step) -> Result<(), ExecuteError> {
+        if self.end_after == Some(step) { Err(ExecuteError::Ended(step)) } else { Ok(()) }
+    }
+
+    /// Names are in a table for as long as the pass takes, and in no statement: ClickHouse keeps those.
+    async fn list(&self, scope: &Scope<'_>, found: &[Found]) -> Result<(), ExecuteError> {
+        let Scope { database, site, pass, .. } = scope;
+        let site = quote(site);
+        let row = |found: &Found| {
+            format!("('{pass}', {site}, '{}', {}, {})", found.kind.as_str(), quote(&found.value), found.until)
+        };
+        for some in found.chunks(NAMES_AT_ONCE) {
+            let rows = some.iter().map(row).collect::<Vec<_>>().join(", ");
+            self.execute(&format!(
+                "INSERT INTO {database}.erasing (pass, site, kind, value, until) SETTINGS async_insert = 0 VALUES {rows}"
+            ))
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn count(
+        &self,
+        scope: &Scope<'_>,
+        requests: &[&Request],
+        found: &[Found],
+    ) -> Result<HashMap<Uuid, u64>, ExecuteError> {
+        let places: HashMap<_, _> =
+            found.iter().map(|found| ((found.kind, found.value.as_str()), &found.requests)).collect();
+        let mut rows: HashMap<Uuid, u64> = requests.iter().map(|request| (request.id(), 0)).collect();
+        for holding in holdings() {
+            for (kind, column) in holding.names.iter().filter(|(kind, _)| scope.kinds.contains(kind)) {
+                let counted: Vec<Counted> = self.clickhouse.rows(&scope.counts(&holding, *kind, column)).await?;
+                for Counted { value, rows: number } in counted {
+                    for place in places.get(&(*kind, value.as_str())).into_iter().copied().flatten() {
+                        *rows.entry(requests[*place].id()).or_default() += number;
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    async fn delete(&self, scope: &Scope<'_>, holding: &Holding) -> Result<(), ExecuteError> {
+        match scope.condition(holding) {
+            Some(condition) => self.delete_where(holding.table, &condition).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn delete_where(&self, table: &str, condition: &str) -> Result<(), ExecuteError> {
+        let database = self.clickhouse.database();
+        wait_for_mutations(self.clickhouse, table).await?;
+        // A mutation writes all parts anew that it is about, so that none is begun for nothing.
+        let any = format!("SELECT count() AS number FROM {database}.{table} WHERE {condition}");
+        if self.number(&any).await? > 0 {
+            self.clickhouse
+                .execute_with(&format!("DELETE FROM {database}.{table} WHERE {condition}"), &DELETING)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn number(&self, query: &str) -> Result<u64, ExecuteError> {
+        let rows: Vec<Number> = self.clickhouse.rows(query).await?;
+        Ok(rows.first().map_or(0, |row| row.number))
+    }
+
+    /// A settling that began before the hits were gone may write sessions after they were: so each is waited for, and it is
+    /// looked again.
+    async fn tell_sessions_anew(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
+        let Some(condition) = scope.condition(&SESSIONS) else { return self.tell_once(scope).await };
+        let left = format!("SELECT count() AS number FROM {}.settled_sessions WHERE {condition}", scope.database);
+        for _ in 0..SETTLINGS {
+            self.tell_once(scope).await?;
+            if self.number(&left).await? == 0 {
+                return Ok(());
+            }
+        }
+        Err(ExecuteError::Settling)
+    }
+
+    async fn tell_once(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
+        self.wait_for_settling().await?;
+        self.delete_where(SESSIONS.table, &scope.touched()).await?;
+        self.wait_for_settling().await?;
+        self.execute(&scope.tell_anew()).await
+    }
+
+    async fn wait_for_settling(&self) -> Result<(), ExecuteError> {
+        settle::wait(self.clickhouse, settle::JOBS[0]).await.map(drop).map_err(SinkError::from).map_err(Into::into)
+    }
+
+    /// At a handover two sinks may erase at once, and the one that is done empties the list of the other.
+    async fn check_alone(&self, scope: &Scope<'_>, found: &[Found]) -> Result<(), ExecuteError> {
+        let Scope { database, pass, .. } = scope;
+        let listed =
+            format!("SELECT count() AS number FROM {database}.erasing WHERE pass = '{pass}' AND kind != 'touched'");
+        if self.number(&listed).await? == found.len() as u64 { Ok(()) } else { Err(ExecuteError::NotAlone) }
+    }
+
+    /// A pass that was killed half-way counted all rows, and its repetition those that were left.
+    async fn rows_so_far(&self) -> Result<HashMap<Uuid, u64>, ExecuteError> {
+        let ids: Vec<_> = self.requests.iter().map(|request| format!("'{}'", request.id())).collect();
+        let query = format!(
+            "SELECT toString(directive_id) AS id, sum(most) AS rows FROM (SELECT directive_id, max(rows) AS most \
+             FROM {}.privacy_trail WHERE stage IN ('{FOUND}', '{FOUND_AGAIN}') AND directive_id IN ({}) \
+             GROUP BY directive_id, stage) GROUP BY directive_id",
+            self.clickhouse.database(),
+            ids.join(", ")
+        );
+        let rows: Vec<Trailed> = self.clickhouse.rows(&query).await?;
+        Ok(rows.into_iter().filter_map(|row| Some((row.id.parse().ok()?, row.rows))).collect())
+    }
+}
+
+/// Writes down a step, for those requests that rows are told of.
+///
+/// # Errors
+/// Where ClickHouse does not take it.
+pub async fn trail(
+    clickhouse: &ClickHouse,
+    requests: &[Request],
+    stage: &str,
+    rows: impl Fn(&Request) -> Option<u64>,
+) -> Result<(), Fault> {
+    let row = |request: &Request| {
+        let (operator, site) = (quote(&request.directive.operator), quote(request.site()));
+        let (action, id, rows) = (request.directive.action.as_str(), request.id(), rows(request)?);
+        Some(format!("({operator}, '{action}', {site}, '{id}', {rows}, '{stage}')"))
+    };
+    let rows: Vec<_> = requests.iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let statement = format!(
+        "INSERT INTO {}.privacy_trail (operator, action, site, directive_id, rows, stage) SETTINGS async_insert = 0 VALUES {}",
+        clickhouse.database(),
+        rows.join(", ")
+    );
+    clickhouse.execute(&statement).await
+}
+
+/// Writes parts anew without what was deleted, one at a time, until there is none with a deleted row.
+///
+/// # Errors
+/// Where ClickHouse does not do it.
+pub async fn remove(clickhouse: &ClickHouse, requests: &[Request]) -> Result<(), ExecuteError> {
+    let database = clickhouse.database();
+    for Holding { table, .. } in holdings() {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            wait_for_mutations(clickhouse, table).await?;
+            let masked = format!(
+                "SELECT partition_id AS text FROM system.parts WHERE database = '{database}' AND table = '{table}' \
+                 AND active AND has_lightweight_delete LIMIT 1"
+            );
+            let found: Vec<Text> = clickhouse.rows(&masked).await?;
+            let Some(Text { text: partition }) = found.into_iter().next() else { break };
+            if Instant::now() > end {
+                return Err(unended(table));
+            }
+            let statement = format!("ALTER TABLE {database}.{table} APPLY DELETED MASK IN PARTITION ID '{partition}'");
+            clickhouse.execute(&statement).await?;
+        }
+    }
+    Ok(trail(clickhouse, requests, Step::Removed.as_str(), |_| Some(0)).await?)
+}
+
+async fn wait_for_mutations(clickhouse: &ClickHouse, table: &str) -> Result<(), ExecuteError> {
+    let query = format!(
+        "SELECT count() AS number FROM system.mutations WHERE database = '{}' AND table = '{table}' AND NOT is_done",
+        clickhouse.database()
+    );
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let rows: Vec<Number> = clickhouse.rows(&query).await?;
+        if rows.first().is_none_or(|row| row.number == 0) {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            return Err(unended(table));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn unended(table: &str) -> ExecuteError {
+    Fault::RetrySame(format!("a mutation of {table} does not end; system.mutations says why")).into()
+}

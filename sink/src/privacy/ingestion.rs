@@ -1,0 +1,51 @@
+//! What people asked of us, applied to hits that the enricher let pass before it knew.
+
+use schemas::{EnrichedHit, Text};
+use service::privacy::anonymous::anonymise;
+use service::privacy::directives::{Directives, Person, Verdict};
+
+use crate::audit::report::merge;
+use crate::clickhouse::ClickHouse;
+use crate::fault::Fault;
+
+/// What is to be done with a hit. Costs nothing where nobody of its site asked anything.
+#[must_use]
+pub fn judge(directives: &Directives, hit: &EnrichedHit<'_>) -> Verdict {
+    let raw = &hit.hit;
+    let at = hit.occurred_at.min(raw.received_at);
+    directives.judge(&Person { site: &raw.site, visitor: &raw.visitor_id, contact: raw.contact.as_ref(), at })
+}
+
+/// Makes of a hit what is to be stored of it.
+pub fn apply(verdict: &Verdict, hit: &mut EnrichedHit<'_>) {
+    match verdict {
+        Verdict::Keep | Verdict::Erase => {}
+        Verdict::Anonymise => {
+            anonymise(&mut hit.hit);
+            hit.page.query = Text::default();
+            hit.campaign.click_id = Text::default();
+            // It was found by who the person is.
+            hit.partner = None;
+        }
+        Verdict::Rename(visitor) => {
+            hit.hit.visitor_id = visitor.clone().into();
+            // Both may have begun in the past that is forgotten.
+            (hit.hit.session_id, hit.hit.page_view_id) = (None, None);
+        }
+    }
+}
+
+/// Writes down which offsets have no row on purpose.
+///
+/// # Errors
+/// The class of the failure.
+pub async fn record_erased(clickhouse: &ClickHouse, token: &str, partition: i32, offsets: &[i64]) -> Result<(), Fault> {
+    let spans = merge(offsets.to_vec());
+    let rows: Vec<_> = spans.iter().map(|span| format!("({partition}, {}, {})", span.first, span.last)).collect();
+    let statement = format!(
+        "INSERT INTO {}.erased_offsets (kafka_partition, first_offset, last_offset) SETTINGS async_insert = 0 VALUES {}",
+        clickhouse.database(),
+        rows.join(", ")
+    );
+    clickhouse.execute_once(&statement, token).await
+}

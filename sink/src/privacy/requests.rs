@@ -1,0 +1,178 @@
+//! The directives that the sink carries out on its tables, and its reports on them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use schemas::codec::decode_all;
+use schemas::topics::{PRIVACY as TOPIC, privacy_key};
+use schemas::{
+    PrivacyAction, PrivacyDirective, Reader, Stage, StageReport, StageState, SubjectKind, Text, WireError, Writer,
+};
+use service::compacted::TopicReader;
+use service::options::KafkaOptions;
+use service::privacy::keys::Subject;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::ExecuteError;
+
+const WAIT: Duration = Duration::from_millis(100);
+/// How long a report may take to be delivered.
+const DELIVERY: Duration = Duration::from_secs(30);
+
+/// A directive that is not carried out.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What the topic says.
+    pub directive: PrivacyDirective<'static>,
+    /// The hash of whom it is about.
+    pub subject: Subject,
+    /// Whether its first pass was done.
+    pub is_hidden: bool,
+}
+
+impl Request {
+    /// Names the request.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.directive.directive_id
+    }
+
+    /// What names the person.
+    #[must_use]
+    pub fn kind(&self) -> SubjectKind {
+        self.directive.subject_kind
+    }
+
+    /// Key of the site.
+    #[must_use]
+    pub fn site(&self) -> &str {
+        &self.directive.site
+    }
+}
+
+/// The topic.
+pub struct Requests {
+    topic: TopicReader,
+    name: String,
+    reader: Reader,
+    writer: Writer,
+    producer: FutureProducer,
+    directives: BTreeMap<Vec<u8>, PrivacyDirective<'static>>,
+    /// The sink's own, by directive.
+    reports: BTreeMap<Vec<u8>, (Uuid, StageState)>,
+}
+
+impl Requests {
+    /// Goes to the beginning of the topic. Blocks.
+    ///
+    /// # Errors
+    /// Where the brokers or the registry do not answer.
+    pub fn open(kafka: &KafkaOptions) -> Result<Self, ExecuteError> {
+        let name = kafka.topic(&TOPIC);
+        Ok(Self {
+            topic: TopicReader::open(kafka, "sink", &TOPIC, None)?,
+            reader: Reader::new::<PrivacyDirective<'_>>(kafka.registry())?,
+            writer: Writer::for_topic::<PrivacyDirective<'_>>(&name, kafka.registry().as_ref())?,
+            producer: crate::dead_letters::producer(kafka)?,
+            name,
+            directives: BTreeMap::new(),
+            reports: BTreeMap::new(),
+        })
+    }
+
+    /// Reads what is there. Blocks.
+    ///
+    /// # Errors
+    /// Where a directive can't be read.
+    pub fn catch_up(&mut self, ended: &CancellationToken) -> Result<(), ExecuteError> {
+        let mut heard = Instant::now();
+        while !ended.is_cancelled() && (!self.topic.has_reached_end() || heard.elapsed() < WAIT) {
+            let Some(message) = self.topic.next(WAIT)? else { continue };
+            heard = Instant::now();
+            let key = message.key().unwrap_or_default().to_vec();
+            let body = message.payload().map(|value| self.reader.body(value)).transpose()?;
+            let directive =
+                body.as_deref().map(decode_all::<PrivacyDirective<'_>>).transpose().map_err(WireError::from)?;
+            let directive = directive.as_ref().filter(|directive| is_of_the_sink(directive));
+            match directive.map(|directive| (directive, &directive.report)) {
+                Some((directive, None)) => {
+                    self.directives.insert(key, owned(directive));
+                }
+                Some((directive, Some(report))) => {
+                    self.reports.insert(key, (directive.directive_id, report.state));
+                }
+                None => {
+                    self.directives.remove(&key);
+                    self.reports.remove(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that are not done.
+    #[must_use]
+    pub fn open_ones(&self) -> Vec<Request> {
+        let states: BTreeMap<Uuid, StageState> = self.reports.values().copied().collect();
+        let request = |directive: &PrivacyDirective<'static>| {
+            let mut subject = Subject::default();
+            // One that is no hash keeps the sink from being ready, see the follower.
+            hex::decode_to_slice(directive.subject.as_bytes(), &mut subject).ok()?;
+            let state = states.get(&directive.directive_id);
+            let is_hidden = state == Some(&StageState::Hidden);
+            (state != Some(&StageState::Done)).then(|| Request { directive: directive.clone(), subject, is_hidden })
+        };
+        self.directives.values().filter_map(request).collect()
+    }
+
+    /// Says how far the sink is with a request.
+    ///
+    /// # Errors
+    /// Where it could not be delivered.
+    pub async fn report(&self, on: &Request, state: StageState, rows: u64) -> Result<(), KafkaError> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let report = StageReport {
+            stage: Stage::Sink,
+            state,
+            // Whichever sink it is: a later report takes the place of an earlier one.
+            instance: Text::default(),
+            rows: i64::try_from(rows).unwrap_or(i64::MAX),
+            reported_at: i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+        };
+        let directive = PrivacyDirective { report: Some(report), ..on.directive.clone() };
+        let (key, mut value) = (privacy_key(&directive), Vec::new());
+        self.writer.write(&directive, &mut value);
+        let record = FutureRecord::to(&self.name).key(&key).payload(&value);
+        self.producer.send(record, DELIVERY).await.map(drop).map_err(|(error, _)| error)
+    }
+}
+
+fn is_of_the_sink(directive: &PrivacyDirective<'_>) -> bool {
+    let is_erasure = matches!(directive.action, PrivacyAction::Erase | PrivacyAction::Forget);
+    is_erasure && directive.report.as_ref().is_none_or(|report| report.stage == Stage::Sink)
+}
+
+/// What is needed of it later.
+fn owned(directive: &PrivacyDirective<'_>) -> PrivacyDirective<'static> {
+    let text = |text: &Text<'_>| Text::Owned(text.clone().into_owned());
+    PrivacyDirective {
+        directive_id: directive.directive_id,
+        site: text(&directive.site),
+        subject_kind: directive.subject_kind,
+        subject: text(&directive.subject),
+        key_name: text(&directive.key_name),
+        action: directive.action,
+        issued_at: directive.issued_at,
+        due_at: directive.due_at,
+        purpose: text(&directive.purpose),
+        partner: text(&directive.partner),
+        wording: text(&directive.wording),
+        evidence: text(&directive.evidence),
+        operator: text(&directive.operator),
+        ..PrivacyDirective::default()
+    }
+}

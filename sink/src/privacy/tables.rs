@@ -1,0 +1,201 @@
+//! Which table holds what of a person, and the statements that are made of that. Pure.
+
+use schemas::SubjectKind;
+use uuid::Uuid;
+
+use crate::audiences::condition::quote;
+
+/// A table whose rows are about one person each.
+#[derive(Debug, Clone, Copy)]
+pub struct Holding {
+    /// Its name.
+    pub table: &'static str,
+    /// Columns that name the person, by what they hold.
+    pub names: &'static [(SubjectKind, &'static str)],
+    /// When a row was told, as an expression.
+    pub time: &'static str,
+}
+
+/// Sessions are told of hits: they are deleted whole, and what is left told anew.
+pub const SESSIONS: Holding = Holding {
+    table: "settled_sessions",
+    names: &[(SubjectKind::VisitorId, "visitor_id"), (SubjectKind::Email, "contact_email")],
+    time: "started_at",
+};
+
+/// The hits.
+pub const HITS: Holding = Holding {
+    table: "hits",
+    names: &[
+        (SubjectKind::VisitorId, "visitor_id"),
+        (SubjectKind::Email, "contact_email"),
+        (SubjectKind::Phone, "contact_phone"),
+    ],
+    time: "least(occurred_at, received_at)",
+};
+
+/// What is told of hits once and for all. Deleted last, as by these a visitor is found whose sessions are to be told anew.
+pub const OTHERS: [Holding; 4] = [
+    Holding { table: "audience_changes", names: &[(SubjectKind::VisitorId, "member")], time: "changed_at" },
+    Holding {
+        table: "contact_merges",
+        names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "merged_into")],
+        time: "decided_at",
+    },
+    Holding {
+        table: "contact_links",
+        names: &[(SubjectKind::VisitorId, "visitor_id"), (SubjectKind::Email, "contact")],
+        time: "linked_at",
+    },
+    Holding {
+        table: "contact_cards",
+        names: &[
+            (SubjectKind::VisitorId, "visitor_id"),
+            (SubjectKind::Email, "contact"),
+            (SubjectKind::Email, "email"),
+            (SubjectKind::Phone, "phone"),
+        ],
+        time: "submitted_at",
+    },
+];
+
+/// Tables that name no person: settings, counts, and what the sink writes down of its own work. A test holds this and the
+/// others against the database.
+pub const NAMELESS: [&str; 14] = [
+    "audience_definitions",
+    "content_groups",
+    "customer_sites",
+    "erased_offsets",
+    "erasing",
+    "goals",
+    "network_kinds",
+    "page_titles",
+    "privacy_shares",
+    "privacy_trail",
+    "schema_migrations",
+    "score_rules",
+    "score_thresholds",
+    "settlements",
+];
+
+/// All tables with rows about people.
+pub fn holdings() -> impl Iterator<Item = Holding> {
+    [HITS, SESSIONS].into_iter().chain(OTHERS)
+}
+
+/// Name of the kind that marks visitors whose sessions are told anew.
+pub const TOUCHED: &str = "touched";
+
+/// A pass over the rows of one site.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// Database.
+    pub database: &'a str,
+    /// Key of the site.
+    pub site: &'a str,
+    /// Names the pass.
+    pub pass: Uuid,
+    /// What kinds of names are looked for.
+    pub kinds: &'a [SubjectKind],
+}
+
+impl Scope<'_> {
+    fn list(&self, kind: &str) -> String {
+        let Self { database, site, pass, .. } = self;
+        format!("{database}.erasing WHERE pass = '{pass}' AND site = {} AND kind = '{kind}'", quote(site))
+    }
+
+    /// Rows that a column names a subject in, told no later than the subject asked.
+    fn named(&self, time: &str, kind: SubjectKind, column: &str) -> String {
+        let list = self.list(kind.as_str());
+        // Both lists in one order. What is compared is a hash table's answer, however many there are.
+        let sorted = |place| {
+            format!("(SELECT arrayMap(each -> each.{place}, arraySort(groupArray((value, until)))) FROM {list})")
+        };
+        format!(
+            "({column} IN (SELECT value FROM {list}) AND \
+             toUnixTimestamp64Milli({time}) <= transform({column}, {}, {}, toInt64(-1)))",
+            sorted(1),
+            sorted(2)
+        )
+    }
+
+    /// The rows of a table that go; none where it can't hold any.
+    #[must_use]
+    pub fn condition(&self, holding: &Holding) -> Option<String> {
+        let wanted = holding.names.iter().filter(|(kind, _)| self.kinds.contains(kind));
+        let any: Vec<_> = wanted.map(|(kind, column)| self.named(holding.time, *kind, column)).collect();
+        (!any.is_empty()).then(|| format!("site = {} AND ({})", quote(self.site), any.join(" OR ")))
+    }
+
+    /// How many rows each name has in a column.
+    #[must_use]
+    pub fn counts(&self, holding: &Holding, kind: SubjectKind, column: &str) -> String {
+        let (condition, site) = (self.named(holding.time, kind, column), quote(self.site));
+        format!(
+            "SELECT toString({column}) AS value, count() AS rows FROM {}.{} WHERE site = {site} AND {condition} GROUP BY value",
+            self.database, holding.table
+        )
+    }
+
+    /// All that the tables have for names of a kind.
+    #[must_use]
+    pub fn all_names(&self, kind: SubjectKind) -> String {
+        let mut parts = Vec::new();
+        for Holding { table, names, .. } in holdings() {
+            for (_, column) in names.iter().filter(|(of, _)| *of == kind) {
+                let (database, site) = (self.database, quote(self.site));
+                parts.push(format!(
+                    "SELECT DISTINCT toString({column}) AS value FROM {database}.{table} WHERE site = {site} AND {column} != ''"
+                ));
+            }
+        }
+        format!("SELECT DISTINCT value FROM ({})", parts.join(" UNION ALL "))
+    }
+
+    /// Writes down the visitors whose sessions change.
+    #[must_use]
+    pub fn touch(&self) -> Option<String> {
+        let Self { database, site, pass, .. } = self;
+        let with_visitor = holdings().filter(|holding| holding.names.contains(&(SubjectKind::VisitorId, "visitor_id")));
+        let part = |holding: Holding| {
+            let condition = self.condition(&holding)?;
+            Some(format!("SELECT visitor_id FROM {database}.{} WHERE {condition} AND visitor_id != ''", holding.table))
+        };
+        let parts: Vec<_> = with_visitor.filter_map(part).collect();
+        (!parts.is_empty()).then(|| {
+            format!(
+                "INSERT INTO {database}.erasing (pass, site, kind, value, until) \
+                 SELECT DISTINCT toUUID('{pass}'), {}, '{TOUCHED}', visitor_id, 0 FROM ({})",
+                quote(site),
+                parts.join(" UNION ALL ")
+            )
+        })
+    }
+
+    /// The sessions that are told anew.
+    #[must_use]
+    pub fn touched(&self) -> String {
+        format!("site = {} AND visitor_id IN (SELECT value FROM {})", quote(self.site), self.list(TOUCHED))
+    }
+
+    /// Tells the sessions of touched visitors from the hits that are left. Counts as no settling of its own.
+    #[must_use]
+    pub fn tell_anew(&self) -> String {
+        let (database, touched) = (self.database, self.touched());
+        format!(
+            "INSERT INTO {database}.settled_sessions SELECT *, false AS is_gone, now64(3, 'UTC') AS settled_at, \
+             now64(3, 'UTC') AS settled_until, toUInt64(0) AS settled_rows FROM {database}.sessions_of_hits WHERE {touched}"
+        )
+    }
+
+    /// Writes down the places of hits that go.
+    #[must_use]
+    pub fn record(&self) -> Option<String> {
+        let (database, condition) = (self.database, self.condition(&HITS)?);
+        Some(format!(
+            "INSERT INTO {database}.erased_offsets (kafka_partition, first_offset, last_offset) \
+             SELECT kafka_partition, kafka_offset, kafka_offset FROM {database}.hits WHERE {condition}"
+        ))
+    }
+}

@@ -1,0 +1,112 @@
+//! The executor on tables that are filled already.
+
+use std::time::Instant;
+
+use schemas::{PrivacyAction, SubjectKind};
+use service::privacy::keys::Keys;
+use sink::privacy::erase::Step;
+use sink::privacy::tables::{NAMELESS, holdings};
+
+use crate::people::{directive, execute, executor, form, found, keys, publish};
+use crate::support::{Place, page_view};
+
+/// A table that is in neither list, or a column that names somebody and is not looked at, fails here.
+#[tokio::test]
+async fn every_table_is_known_to_be_about_people_or_not() {
+    let Some(stack) = local::stack_or_skip("every_table_is_known_to_be_about_people_or_not") else { return };
+    let place = Place::migrated(stack, "covered").await;
+    let columns = place.query(
+        "SELECT table, name FROM system.columns WHERE database = '{database}' AND table IN \
+         (SELECT name FROM system.tables WHERE database = '{database}' AND engine LIKE '%MergeTree')",
+    );
+    assert!(columns.lines().count() > 100);
+    for line in columns.lines() {
+        let (table, column) = line.split_once('\t').unwrap();
+        let is_a_name =
+            ["visitor_id", "contact_email", "contact_phone", "contact", "member", "email", "phone"].contains(&column);
+        match holdings().find(|holding| holding.table == table) {
+            Some(holding) => {
+                assert!(!is_a_name || holding.names.iter().any(|(_, name)| *name == column), "{table}.{column}")
+            }
+            None => assert!(NAMELESS.contains(&table) && !is_a_name, "{table}.{column}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_kill_after_any_step_is_resumed() {
+    let Some(stack) = local::stack_or_skip("a_kill_after_any_step_is_resumed") else { return };
+    let place = Place::migrated(stack, "killed").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    place.insert(&[page_view(1, "ben-visitor", 0, "/"), form(2, "ben-visitor", 10, "ben@copper.example", "")]).await;
+    for (number, step) in (10..).step_by(10).zip(Step::RESUMED) {
+        // Anna wrote from a device of her own and from Ben's.
+        let hits = [
+            page_view(number, "anna-visitor", 0, "/"),
+            form(number + 1, "anna-visitor", 20, "Anna@Steel.example", "+49 30 4711"),
+            form(number + 2, "ben-visitor", 30, "anna@steel.example", ""),
+        ];
+        place.insert(&hits).await;
+        sink::views::settle::settle(&place.clickhouse(), |_| ()).await.unwrap();
+        let erase = |kind, value| directive(&keys, PrivacyAction::Erase, kind, value);
+        let asked = [
+            erase(SubjectKind::VisitorId, "anna-visitor"),
+            erase(SubjectKind::Email, "anna@steel.example"),
+            erase(SubjectKind::Phone, "+49304711"),
+        ];
+        publish(&place, &asked).await;
+        let ended = execute(executor(&place, &keys, Some(step)).await).await.unwrap_err();
+        assert_eq!(ended, format!("ended after the step {step:?}"));
+        execute(executor(&place, &keys, None).await).await.unwrap();
+        for needle in ["anna-visitor", "nna@", "4711"] {
+            assert_eq!(found(&place, needle), "", "{needle} after {step:?}");
+        }
+        let rows = |place: &Place, number: usize| {
+            let id = asked[number].directive_id;
+            place.query(&format!(
+                "SELECT max(rows) FROM {{database}}.privacy_trail WHERE directive_id = '{id}' AND stage = 'done'"
+            ))
+        };
+        // Visitor: two hits, a card and a link. Address: two hits, and cards and links of both.
+        assert_eq!((rows(&place, 0), rows(&place, 2)), ("4".to_owned(), "2".to_owned()), "{step:?}");
+    }
+    assert_eq!(place.query("SELECT count(), uniqExact(visitor_id) FROM {database}.hits"), "2\t1");
+    assert_eq!(place.query("SELECT page_views, forms FROM {database}.sessions"), "1\t1");
+    let masked = "SELECT count() FROM system.parts WHERE database = '{database}' AND active AND has_lightweight_delete";
+    assert_eq!(place.query(masked), "0");
+    assert_eq!(place.query("SELECT count() > 20 FROM {database}.erased_offsets FINAL"), "1");
+}
+
+/// How long it takes is printed, not asserted: machines differ.
+#[tokio::test]
+async fn one_of_a_million_rows_and_a_thousand_people_at_once() {
+    let Some(stack) = local::stack_or_skip("one_of_a_million_rows_and_a_thousand_people_at_once") else { return };
+    let place = Place::migrated(stack, "many").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    let visitors = "SELECT generateUUIDv7(), 'shop', 'page_view', toDateTime64('2026-03-10 12:00:00', 3, 'UTC') + number % 1000000, \
+                    received_at, concat('visitor-', toString(intDiv(number, 10))), 0, number FROM numbers(1000000)";
+    place.query(&format!(
+        "INSERT INTO {{database}}.hits (hit_id, site, kind, received_at, occurred_at, visitor_id, kafka_partition, kafka_offset) \
+         {}",
+        visitors.replace("received_at,", "toDateTime64('2026-03-10 12:00:00', 3, 'UTC') + number % 1000000,")
+    ));
+    let ask =
+        |number: usize| directive(&keys, PrivacyAction::Forget, SubjectKind::VisitorId, &format!("visitor-{number}"));
+    for (first, people) in [(0, 1), (1, 1000)] {
+        let asked: Vec<_> = (first..first + people).map(ask).collect();
+        publish(&place, &asked).await;
+        let start = Instant::now();
+        execute(executor(&place, &keys, None).await).await.unwrap();
+        println!("erasing {people} of 100,000 visitors with a million hits took {:?}", start.elapsed());
+    }
+    assert_eq!(place.query("SELECT count() FROM {database}.hits"), (1_000_000 - 10 * 1001).to_string());
+    assert_eq!(
+        place.query(
+            "SELECT count() FROM {database}.hits WHERE visitor_id IN ('visitor-0', 'visitor-1', 'visitor-1000')"
+        ),
+        "0"
+    );
+    assert_eq!(place.query("SELECT count() FROM {database}.erasing"), "0");
+}
