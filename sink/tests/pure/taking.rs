@@ -23,6 +23,10 @@ impl Store for Anything {
     async fn insert(&self, _token: &str, _frames: Bytes) -> Result<(), Fault> {
         Ok(())
     }
+
+    async fn record_erased(&self, _: &str, _: i32, _: &[i64]) -> Result<(), Fault> {
+        Ok(())
+    }
 }
 
 impl Graveyard for Anything {
@@ -47,6 +51,8 @@ fn board() -> Board<Anything, Anything> {
         memory_limit: 1 << 20,
         reader,
         loader: Arc::new(Loader::new(Anything, Anything, loader)),
+        directives: Arc::default(),
+        is_first: Arc::default(),
         metrics,
         tasks: TaskTracker::new(),
         runtime: tokio::runtime::Handle::current(),
