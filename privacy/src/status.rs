@@ -17,7 +17,7 @@ use crate::{now, readable};
 pub struct Progress {
     hidden: BTreeSet<String>,
     done: BTreeSet<String>,
-    /// Rows that it touched.
+    /// Rows that it touched in its last step, of the whole request: each report repeats it.
     pub rows: i64,
     /// When it reported last, Unix milliseconds.
     pub reported_at: i64,
@@ -94,7 +94,7 @@ pub fn requests(register: &Register, site: &str) -> Vec<Request> {
             StageState::Hidden => drop(progress.hidden.insert(subject)),
             StageState::Unknown => {}
         }
-        progress.rows += report.rows;
+        progress.rows = progress.rows.max(report.rows);
         progress.reported_at = progress.reported_at.max(report.reported_at);
     }
     let mut requests: Vec<Request> = requests.into_values().collect();
@@ -137,7 +137,7 @@ fn show(requests: &[Request], whole: bool, now: i64) -> String {
             let hidden = progress.hidden.union(&progress.done).count();
             let _ = writeln!(
                 out,
-                "  {stage}: hidden {hidden}, done {} of {}, {} rows, reported {}",
+                "  {stage}: hidden {hidden}, done {} of {}, {} rows in its last step, reported {}",
                 progress.done.len(),
                 request.subjects.len(),
                 progress.rows,
@@ -186,7 +186,7 @@ mod tests {
         let all = vec![a, b, report("a", StageState::Done), report("b", StageState::Done)];
         assert_eq!(state(all.clone(), 101), "done");
         let text = show(&requests(&Register::of(all), "shop"), true, 101);
-        assert!(text.contains("sink: hidden 2, done 2 of 2, 6 rows") && text.contains("0 overdue"), "{text}");
+        assert!(text.contains("sink: hidden 2, done 2 of 2, 3 rows") && text.contains("0 overdue"), "{text}");
     }
 
     #[test]
