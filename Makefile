@@ -6,7 +6,7 @@ local := target/release/hitmeter-local
 # Builds and fetches side by side; what could not be fetched, the stack itself names.
 up:
 	@deploy/local/install.sh
-	@deploy/local/fetch.py & cargo build --release -p collector -p enricher -p sink -p local --bins; built=$$?; wait; exit $$built
+	@deploy/local/fetch.py & cargo build --release -p collector -p enricher -p sink -p privacy -p local --bins; built=$$?; wait; exit $$built
 	@$(local) up
 
 down:

@@ -45,7 +45,8 @@ pub fn services(settings: &Settings, servers: &Servers) -> Vec<Service> {
     let (paths, sites) = (Paths::new(), data(servers.sites.clone()));
     let run = || vec!["run".to_owned()];
     let privacy = options(&[("--privacy-keys", &data(servers.privacy_keys.clone()))]);
-    let sink = [run(), clickhouse_options(settings, servers), kafka_options(servers), membership()].concat();
+    let sink =
+        [run(), privacy.clone(), clickhouse_options(settings, servers), kafka_options(servers), membership()].concat();
     let enricher_data = options(&[
         ("--sites", &sites),
         ("--geoip-city", &data(paths.city())),
