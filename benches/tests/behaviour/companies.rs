@@ -34,7 +34,7 @@ fn companies(stage: &Stage) -> BTreeMap<(usize, String), Company<'_>> {
         let company = companies.entry((visit.site, key)).or_default();
         company.evidence.insert(evidence);
         company.visits.push(visit);
-        company.contacts.extend(visit.cards(&stage.world).map(|(_, card)| format!("'{}'", card.email)));
+        company.contacts.extend(visit.cards(&stage.world).map(|(_, card)| format!("'{}'", card.email.to_lowercase())));
     }
     companies
 }

@@ -30,7 +30,12 @@ fn pages_were_viewed_so_often_and_so_long() {
 
 /// The addresses among those given that are of these visitors of a site, as ClickHouse writes a list.
 fn contacts(given: &BTreeMap<(usize, &str), String>, site: usize, seen: &Seen<'_>) -> String {
-    let mut addresses: Vec<_> = seen.visitors.iter().filter_map(|visitor| given.get(&(site, *visitor))).collect();
+    let mut addresses: Vec<_> = seen
+        .visitors
+        .iter()
+        .filter_map(|visitor| given.get(&(site, *visitor)))
+        .map(|address| address.to_lowercase())
+        .collect();
     addresses.sort_unstable();
     addresses.dedup();
     let quoted: Vec<_> = addresses.iter().map(|address| format!("'{address}'")).collect();
