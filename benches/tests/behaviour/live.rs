@@ -17,10 +17,16 @@ fn heard_at(action: &Action) -> i64 {
     action.repeated_at.unwrap_or(action.received_at)
 }
 
-/// The page of the latest of those actions that were heard of since then.
-fn last_page(actions: &[&Action], since: i64) -> Option<usize> {
-    let lately = actions.iter().filter(|action| heard_at(action) > since);
-    lately.max_by_key(|action| action.occurred_at).and_then(|action| action.page)
+/// Until so long after it an action makes its visitor live: it has to be heard of lately, and to have happened lately.
+fn fresh_at(action: &Action) -> i64 {
+    heard_at(action).min(action.occurred_at)
+}
+
+/// When the visitor was heard of last, and the page of the latest action, of those that are fresh since then.
+fn last_of(actions: &[&Action], since: i64) -> Option<(i64, Option<usize>)> {
+    let lately: Vec<_> = actions.iter().filter(|action| fresh_at(action) > since).collect();
+    let heard = lately.iter().map(|action| heard_at(action)).max()?;
+    Some((heard, lately.iter().max_by_key(|action| action.occurred_at).and_then(|action| action.page)))
 }
 
 #[test]
@@ -44,20 +50,21 @@ fn whoever_was_heard_of_lately_is_live_on_that_page() {
     for ((site, id), visits) in ledger.visitors() {
         let actions = visits.iter().flat_map(|visit: &&Visit| &visit.actions);
         let heard: Vec<_> = actions.filter(|action| action.kind != Kind::MailOpen).collect();
-        let Some(last) = heard.iter().map(|action| heard_at(action)).max() else { continue };
+        let Some(last) = heard.iter().map(|action| fresh_at(action)).max() else { continue };
         let seen = found.get(&(world.sites[site].key, id));
         if last < world.settings.end - 5 * MINUTE {
             gone += 1;
             assert_eq!(seen, None, "{id} was heard of {} ms ago", asked - last);
         } else if last > asked - 4 * MINUTE {
             let of = &world.sites[site];
-            let [page, other] = [4, 6].map(|minutes| last_page(&heard, asked - minutes * MINUTE));
-            if page != other {
+            let [told, other] = [4, 6].map(|minutes| last_of(&heard, asked - minutes * MINUTE));
+            if told != other {
                 // It depends on the very moment of the question.
                 continue;
             }
             live += 1;
-            let expected = format!("{last}\t{}{}", of.host, of.pages[page.unwrap()].path);
+            let (last_seen, page) = told.unwrap();
+            let expected = format!("{last_seen}\t{}{}", of.host, of.pages[page.unwrap()].path);
             assert_eq!(seen, Some(&expected.as_str()), "{id} of {}", of.key);
         }
     }

@@ -61,9 +61,48 @@ pub struct Requests {
     reader: Reader,
     writer: Writer,
     producer: FutureProducer,
+    register: Register,
+}
+
+/// What the topic holds, as far as it is the sink's.
+#[derive(Debug, Default)]
+struct Register {
     directives: BTreeMap<Vec<u8>, PrivacyDirective<'static>>,
-    /// The sink's own, by directive.
+    /// The sink's own, by the key of the directive that they are about. A request has a directive for each name of the
+    /// person, and one of them being done says nothing of the others.
     reports: BTreeMap<Vec<u8>, (Uuid, StageState)>,
+}
+
+impl Register {
+    fn take_in(&mut self, key: &[u8], directive: Option<&PrivacyDirective<'_>>) {
+        let directive = directive.filter(|directive| is_of_the_sink(directive));
+        match directive.map(|directive| (directive, &directive.report)) {
+            Some((directive, None)) => {
+                self.directives.insert(key.to_vec(), owned(directive));
+            }
+            Some((directive, Some(report))) => {
+                let about = privacy_key(&PrivacyDirective { report: None, ..directive.clone() });
+                self.reports.insert(about, (directive.directive_id, report.state));
+            }
+            None => {
+                self.directives.remove(key);
+            }
+        }
+    }
+
+    fn open_ones(&self) -> Vec<Request> {
+        let request = |(key, directive): (&Vec<u8>, &PrivacyDirective<'static>)| {
+            let mut subject = Subject::default();
+            // One that is no hash keeps the sink from being ready, see the follower.
+            hex::decode_to_slice(directive.subject.as_bytes(), &mut subject).ok()?;
+            // An older request about the same name may have been done.
+            let report = self.reports.get(key).filter(|(id, _)| *id == directive.directive_id);
+            let state = report.map(|(_, state)| *state);
+            let is_hidden = state == Some(StageState::Hidden);
+            (state != Some(StageState::Done)).then(|| Request { directive: directive.clone(), subject, is_hidden })
+        };
+        self.directives.iter().filter_map(request).collect()
+    }
 }
 
 impl Requests {
@@ -79,8 +118,7 @@ impl Requests {
             writer: Writer::for_topic::<PrivacyDirective<'_>>(&name, kafka.registry().as_ref())?,
             producer: crate::dead_letters::producer(kafka)?,
             name,
-            directives: BTreeMap::new(),
-            reports: BTreeMap::new(),
+            register: Register::default(),
         })
     }
 
@@ -97,19 +135,7 @@ impl Requests {
             let body = message.payload().map(|value| self.reader.body(value)).transpose()?;
             let directive =
                 body.as_deref().map(decode_all::<PrivacyDirective<'_>>).transpose().map_err(WireError::from)?;
-            let directive = directive.as_ref().filter(|directive| is_of_the_sink(directive));
-            match directive.map(|directive| (directive, &directive.report)) {
-                Some((directive, None)) => {
-                    self.directives.insert(key, owned(directive));
-                }
-                Some((directive, Some(report))) => {
-                    self.reports.insert(key, (directive.directive_id, report.state));
-                }
-                None => {
-                    self.directives.remove(&key);
-                    self.reports.remove(&key);
-                }
-            }
+            self.register.take_in(&key, directive.as_ref());
         }
         Ok(())
     }
@@ -117,16 +143,7 @@ impl Requests {
     /// Those that are not done.
     #[must_use]
     pub fn open_ones(&self) -> Vec<Request> {
-        let states: BTreeMap<Uuid, StageState> = self.reports.values().copied().collect();
-        let request = |directive: &PrivacyDirective<'static>| {
-            let mut subject = Subject::default();
-            // One that is no hash keeps the sink from being ready, see the follower.
-            hex::decode_to_slice(directive.subject.as_bytes(), &mut subject).ok()?;
-            let state = states.get(&directive.directive_id);
-            let is_hidden = state == Some(&StageState::Hidden);
-            (state != Some(&StageState::Done)).then(|| Request { directive: directive.clone(), subject, is_hidden })
-        };
-        self.directives.values().filter_map(request).collect()
+        self.register.open_ones()
     }
 
     /// Says how far the sink is with a request.
@@ -174,5 +191,46 @@ fn owned(directive: &PrivacyDirective<'_>) -> PrivacyDirective<'static> {
         evidence: text(&directive.evidence),
         operator: text(&directive.operator),
         ..PrivacyDirective::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directive(name: u8, id: u128) -> PrivacyDirective<'static> {
+        PrivacyDirective {
+            directive_id: Uuid::from_u128(id),
+            site: "shop".into(),
+            subject: hex::encode([name; 32]).into(),
+            action: PrivacyAction::Erase,
+            ..PrivacyDirective::default()
+        }
+    }
+
+    fn reported(on: &PrivacyDirective<'static>, state: StageState) -> PrivacyDirective<'static> {
+        let report = StageReport { stage: Stage::Sink, state, ..StageReport::default() };
+        PrivacyDirective { report: Some(report), ..on.clone() }
+    }
+
+    fn open_of(messages: &[PrivacyDirective<'static>]) -> Vec<(u8, bool)> {
+        let mut register = Register::default();
+        messages.iter().for_each(|each| register.take_in(&privacy_key(each), Some(each)));
+        register.open_ones().iter().map(|request| (request.subject[0], request.is_hidden)).collect()
+    }
+
+    #[test]
+    fn one_name_being_done_says_nothing_of_the_other_names_of_the_person() {
+        let (first, second) = (directive(1, 7), directive(2, 7));
+        assert_eq!(open_of(&[first.clone(), second.clone()]), [(1, false), (2, false)]);
+        let done = reported(&first, StageState::Done);
+        assert_eq!(open_of(&[first.clone(), second.clone(), done.clone()]), [(2, false)]);
+        assert_eq!(open_of(&[done, first, second.clone(), reported(&second, StageState::Hidden)]), [(2, true)]);
+    }
+
+    #[test]
+    fn a_request_is_open_although_an_older_one_about_the_same_name_was_done() {
+        let done = reported(&directive(1, 7), StageState::Done);
+        assert_eq!(open_of(&[directive(1, 7), done, directive(1, 8)]), [(1, false)]);
     }
 }
