@@ -300,7 +300,8 @@ fn the_bytes_on_the_wire_stay_as_they_are() {
     golden("enriched_hit.v1.bin", &message(&golden_enriched_hit()));
     golden("dead_letter.v1.bin", &message(&golden_dead_letter()));
     golden("partner_record.v1.bin", &message(&golden_partner_record()));
-    let directive = PrivacyDirective { site: "demo".into(), ..PrivacyDirective::default() };
+    let report = StageReport { stage: Stage::Sink, state: StageState::Done, rows: 7, ..StageReport::default() };
+    let directive = PrivacyDirective { site: "demo".into(), report: Some(report), ..PrivacyDirective::default() };
     golden("privacy_directive.v1.bin", &message(&directive));
 }
 

@@ -1,5 +1,6 @@
 """Reads the golden messages with a second implementation of Avro, and writes them again to the same bytes."""
 
+import datetime
 import io
 import json
 import pathlib
@@ -10,6 +11,7 @@ import fastavro
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 HERE = pathlib.Path(__file__).parent
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 EXPECTED = {
     "raw_hit": {
         "site": "demo",
@@ -42,7 +44,10 @@ EXPECTED = {
         "permitted_uses": ["measurement"],
         "valid_until": None,
     },
-    "privacy_directive": {"site": "demo"},
+    "privacy_directive": {
+        "site": "demo",
+        "report": {"stage": "sink", "state": "done", "instance": "", "rows": 7, "reported_at": EPOCH},
+    },
 }
 # In Confluent's format: a zero byte and the id that the registry gave the schema, big-endian.
 CONFLUENT = {"raw_hit": {"site": "demo", "page_url": "", "session_id": None}}

@@ -57,7 +57,7 @@ async fn access_tells_everything_that_was_inserted_on_a_person_and_nothing_on_ot
     let summary = json(&folder.join("summary.json"));
     let kept = |file: &str| summary.iter().find(|each| each["file"] == file).unwrap()["kept"].clone();
     assert_eq!(kept("hits.json"), "25 months after received_at");
-    assert_eq!(kept("audience_changes.json"), "until it is removed on request");
+    assert_eq!(kept("audience_changes.json"), "25 months after changed_at");
 
     let mut whole = String::new();
     for file in std::fs::read_dir(&folder).unwrap() {
