@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails here has failed")]
 
-#[allow(dead_code, reason = "the other tests use the rest")]
 mod support;
 
 use std::time::Duration;
