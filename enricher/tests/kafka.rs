@@ -96,6 +96,31 @@ async fn hits_are_enriched_in_order_and_what_cant_be_read_is_kept() {
 }
 
 /// Runs `enricher partners ...` with these words and gives what it printed.
+/// A first look that needs no Java.
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_find_their_way_on_either_broker() {
+    let Some(stack) = local::stack_or_mock("hits_find_their_way_on_either_broker") else { return };
+    let bed = Bed::new(stack, "either");
+    let mut words = without_files();
+    words.push("--delivery=at-least-once".to_owned());
+    let mut partitions = PARTITIONS;
+    if stack.is_mock() {
+        partitions = 4;
+        bed.create_on_mock(&["hits.raw", "hits.enriched", "hits.dead", "partners", "privacy"]);
+        words.push("--topic-setup=skip".to_owned());
+    }
+    let (running, shutdown) = bed.start(&words).await;
+    let hits: Vec<RawHit<'_>> = (0..100).map(|number| raw_hit(number % 5, number)).collect();
+    bed.send("hits.raw", &hits.iter().map(message).collect::<Vec<_>>());
+    let mut found = HashSet::new();
+    look(&bed.read("hits.enriched", partitions, hits.len()), |hit, _| {
+        found.insert(hit.hit.hit_id);
+    });
+    assert_eq!(found, hits.iter().map(|hit| hit.hit_id).collect());
+    let metrics = end(running, shutdown).await;
+    assert_eq!((metrics.received.get(), metrics.outcomes()), (100, 100));
+}
+
 async fn partners(bed: &Bed, words: &[&str]) -> Result<String, command::CommandError> {
     let words: Vec<String> =
         ["enricher", "partners"].iter().chain(words).map(ToString::to_string).chain(bed.kafka_words()).collect();

@@ -31,7 +31,7 @@ fn last_of(actions: &[&Action], since: i64) -> Option<(i64, Option<usize>)> {
 
 #[test]
 fn whoever_was_heard_of_lately_is_live_on_that_page() {
-    let Some(stack) = local::stack_or_skip("whoever_was_heard_of_lately_is_live_on_that_page") else { return };
+    let Some(stack) = local::database_or_skip("whoever_was_heard_of_lately_is_live_on_that_page") else { return };
     let runtime = Runtime::new().unwrap();
     let database = Database::new(stack.clickhouse_url(), &stack.database("live")).unwrap();
     runtime.block_on(database.migrate()).unwrap();

@@ -27,13 +27,13 @@ pub struct Stage {
 /// The stage, made by the first who asks; nothing on a machine that lacks what servers run on.
 pub fn stage(test: &str) -> Option<&'static Stage> {
     static STAGE: OnceLock<Stage> = OnceLock::new();
-    let stack = local::stack_or_skip(test)?;
+    let stack = local::database_or_skip(test)?;
     Some(STAGE.get_or_init(|| set(stack.clickhouse_url(), &stack.database("behaviour"))))
 }
 
 /// A stage of a test's own, on which every hit is there three times, in three blocks. Nothing is settled.
 pub fn thrice(test: &str) -> Option<Stage> {
-    let stack = local::stack_or_skip(test)?;
+    let stack = local::database_or_skip(test)?;
     let world = World::new(Settings::new(SEED + 1, 40_000, day(now()) * DAY).lasting(20 * DAY));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let database = Database::new(stack.clickhouse_url(), &stack.database("thrice")).unwrap();

@@ -32,4 +32,4 @@ pub use mock::MockKafka;
 pub use paths::Paths;
 pub use ports::{free_port, require_free};
 pub use process::{Fate, Process, tail};
-pub use stack::{TestStack, brokers_or_mock, not_run, servers_or_skip, stack_or_skip};
+pub use stack::{TestStack, database_or_skip, not_run, servers_or_skip, stack_or_mock, stack_or_skip};

@@ -1,4 +1,6 @@
-//! What integration tests run on: one real Kafka and one real ClickHouse for each test process.
+//! What integration tests run on: one real Kafka and one real ClickHouse for each test process. Where Java is missing, the
+//! mock broker stands in for Kafka: what needs only ClickHouse runs as ever, a first look at the way of a hit runs on the mock
+//! and says so, and all else is listed as not run.
 
 use crate::clickhouse::ClickHouse;
 use crate::kafka::Kafka;
@@ -6,7 +8,7 @@ use crate::ports::free_port;
 use crate::process::Fate;
 use crate::{LocalError, MockKafka};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -16,9 +18,36 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct TestStack {
     brokers: String,
     clickhouse_url: String,
+    /// What is missing for a real Kafka.
+    missing: Option<String>,
     // Held for as long as the process lives: dropping them would stop the servers.
-    _kafka: Kafka,
+    _kafka: Broker,
     _clickhouse: ClickHouse,
+}
+
+#[derive(Debug)]
+enum Broker {
+    Real { _kafka: Kafka },
+    Mock { _kafka: MockKafka },
+}
+
+impl Broker {
+    /// Starts the real one, or the mock where something is missing: that, and its address.
+    fn start(directory: &Path) -> Result<(Self, Option<String>, String), LocalError> {
+        match Kafka::available() {
+            Ok(_) => {
+                let kafka = Kafka::start_with(directory, port()?, Fate::Remove)?;
+                let brokers = kafka.brokers();
+                Ok((Self::Real { _kafka: kafka }, None, brokers))
+            }
+            Err(missing @ LocalError::Missing { .. }) => {
+                let kafka = MockKafka::start(&[])?;
+                let brokers = kafka.brokers().to_owned();
+                Ok((Self::Mock { _kafka: kafka }, Some(missing.to_string()), brokers))
+            }
+            Err(other) => Err(other),
+        }
+    }
 }
 
 impl TestStack {
@@ -32,8 +61,7 @@ impl TestStack {
     }
 
     fn start() -> Result<Self, LocalError> {
-        // Asked first, so that a machine without them does not wait for the other one.
-        Kafka::available()?;
+        // Asked first, so that a machine without it does not wait for the other one.
         ClickHouse::available()?;
         let directory = temporary_directory();
         let clickhouse_directory = directory.join("clickhouse");
@@ -41,13 +69,20 @@ impl TestStack {
             let [http_port, tcp_port] = [port()?, port()?];
             ClickHouse::start_with(&clickhouse_directory, http_port, tcp_port, Fate::Remove)
         });
-        let kafka = Kafka::start_with(&directory.join("kafka"), port()?, Fate::Remove);
+        let broker = Broker::start(&directory.join("kafka"));
         let clickhouse = starting.join().unwrap_or_else(|_| {
             let message = "the thread that started it panicked".to_owned();
             Err(LocalError::ClickHouse { url: "127.0.0.1".to_owned(), message })
         });
-        let (kafka, clickhouse) = (kafka?, clickhouse?);
-        Ok(Self { brokers: kafka.brokers(), clickhouse_url: clickhouse.url(), _kafka: kafka, _clickhouse: clickhouse })
+        let ((kafka, missing, brokers), clickhouse) = (broker?, clickhouse?);
+        Ok(Self { brokers, clickhouse_url: clickhouse.url(), missing, _kafka: kafka, _clickhouse: clickhouse })
+    }
+
+    /// Whether the mock broker stands in for Kafka. It has no settings of topics, and makes them of four partitions when they
+    /// are first written to.
+    #[must_use]
+    pub fn is_mock(&self) -> bool {
+        self.missing.is_some()
     }
 
     /// What clients take as `bootstrap.servers`.
@@ -95,6 +130,22 @@ impl TestStack {
 /// did not run is a failure.
 #[must_use]
 pub fn stack_or_skip(test_name: &str) -> Option<&'static TestStack> {
+    let stack = database_or_skip(test_name)?;
+    match &stack.missing {
+        None => Some(stack),
+        Some(missing) => {
+            not_run(test_name, missing);
+            None
+        }
+    }
+}
+
+/// The same, for a test that asks ClickHouse only and needs no Kafka.
+///
+/// # Panics
+/// As [`stack_or_skip`].
+#[must_use]
+pub fn database_or_skip(test_name: &str) -> Option<&'static TestStack> {
     match TestStack::shared() {
         Ok(stack) => Some(stack),
         Err(missing @ LocalError::Missing { .. }) => {
@@ -103,6 +154,19 @@ pub fn stack_or_skip(test_name: &str) -> Option<&'static TestStack> {
         }
         Err(problem) => panic!("the servers for {test_name} did not start: {problem}"),
     }
+}
+
+/// The same, for a test that holds on the mock broker, too: there it says that it was no more than a first look.
+///
+/// # Panics
+/// As [`stack_or_skip`], and with `CI=true` when it would have to be the mock.
+#[must_use]
+pub fn stack_or_mock(test_name: &str) -> Option<&'static TestStack> {
+    let stack = database_or_skip(test_name)?;
+    if let Some(missing) = &stack.missing {
+        tell(&format!("{test_name}: ran on the mock broker only: {missing}"));
+    }
+    Some(stack)
 }
 
 /// True when this machine has what servers of a test's own need. Else the test must return at once; it is listed as not
@@ -118,27 +182,6 @@ pub fn servers_or_skip(test_name: &str) -> bool {
             not_run(test_name, &missing.to_string());
             false
         }
-    }
-}
-
-/// The brokers of the real Kafka, or on a machine that lacks it of the mock broker, with a line that says so. For tests
-/// that hold on either.
-///
-/// # Panics
-/// When neither starts, and with `CI=true` when it would have to be the mock.
-#[must_use]
-pub fn brokers_or_mock(test_name: &str) -> String {
-    static MOCK: OnceLock<Result<MockKafka, LocalError>> = OnceLock::new();
-    match TestStack::shared() {
-        Ok(stack) => stack.kafka_brokers().to_owned(),
-        Err(missing @ LocalError::Missing { .. }) => {
-            tell(&format!("{test_name}: ran on the mock broker only: {missing}"));
-            match MOCK.get_or_init(|| MockKafka::start(&[])) {
-                Ok(mock) => mock.brokers().to_owned(),
-                Err(problem) => panic!("the mock broker for {test_name} did not start: {problem}"),
-            }
-        }
-        Err(problem) => panic!("the servers for {test_name} did not start: {problem}"),
     }
 }
 
@@ -158,7 +201,7 @@ fn tell(text: &str) {
 }
 
 fn port() -> Result<u16, LocalError> {
-    free_port().map_err(LocalError::file("find a free port on", std::path::Path::new("127.0.0.1")))
+    free_port().map_err(LocalError::file("find a free port on", Path::new("127.0.0.1")))
 }
 
 fn temporary_directory() -> PathBuf {

@@ -86,6 +86,14 @@ impl Bed {
         self.admin().create_partitions(&more, &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     }
 
+    /// On the mock broker, which has no other way: topics are there once a producer asked for them.
+    pub fn create_on_mock(&self, topics: &[&str]) {
+        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &self.brokers).create().unwrap();
+        for topic in topics {
+            producer.client().fetch_metadata(Some(&format!("{}{topic}", self.prefix)), WAIT).unwrap();
+        }
+    }
+
     /// From now on the brokers refuse larger batches of messages, bytes.
     pub async fn limit_messages(&self, topic: &str, bytes: &str) {
         let topic = format!("{}{topic}", self.prefix);

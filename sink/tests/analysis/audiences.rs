@@ -62,7 +62,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 
 #[tokio::test]
 async fn members_come_in_and_go_out_as_they_fit() {
-    let Some(stack) = local::stack_or_skip("members_come_in_and_go_out_as_they_fit") else { return };
+    let Some(stack) = local::database_or_skip("members_come_in_and_go_out_as_they_fit") else { return };
     for arrival in ARRIVALS {
         let place = arrived(stack, "members", arrival, visits()).await;
         let told = define(&place, "loyal", "sessions >= 2 AND visitor_id != 'x'").await.unwrap();
@@ -91,7 +91,7 @@ async fn members_come_in_and_go_out_as_they_fit() {
 /// What is written down is read as it was meant: equal changes in a row are one, days are counted to today.
 #[tokio::test]
 async fn days_count_who_was_in_at_their_end() {
-    let Some(stack) = local::stack_or_skip("days_count_who_was_in_at_their_end") else { return };
+    let Some(stack) = local::database_or_skip("days_count_who_was_in_at_their_end") else { return };
     let place = Place::migrated(stack, "days").await;
     place.query(
         "INSERT INTO {database}.audience_changes VALUES \
@@ -113,7 +113,7 @@ async fn days_count_who_was_in_at_their_end() {
 
 #[tokio::test]
 async fn audiences_are_made_of_audiences() {
-    let Some(stack) = local::stack_or_skip("audiences_are_made_of_audiences") else { return };
+    let Some(stack) = local::database_or_skip("audiences_are_made_of_audiences") else { return };
     let place = arrived(stack, "algebra", Arrival::Plain, visits()).await;
     // By name, both come before the one that they need.
     define(&place, "z often", "sessions >= 2").await.unwrap();
@@ -150,7 +150,7 @@ async fn audiences_are_made_of_audiences() {
 
 #[tokio::test]
 async fn scores_interests_and_companies_make_audiences() {
-    let Some(stack) = local::stack_or_skip("scores_interests_and_companies_make_audiences") else { return };
+    let Some(stack) = local::database_or_skip("scores_interests_and_companies_make_audiences") else { return };
     let mut hits = visits();
     for hit in &mut hits {
         hit.network.organisation = "Steel Ltd".into();
@@ -176,7 +176,7 @@ async fn scores_interests_and_companies_make_audiences() {
 /// Whatever stands in a name, a condition or a row that somebody wrote past the command: it stays a text.
 #[tokio::test]
 async fn nothing_gets_out_of_a_condition() {
-    let Some(stack) = local::stack_or_skip("nothing_gets_out_of_a_condition") else { return };
+    let Some(stack) = local::database_or_skip("nothing_gets_out_of_a_condition") else { return };
     let place = arrived(stack, "injection", Arrival::Plain, visits()).await;
     let before = place.query("SELECT count() FROM {database}.hits");
     for text in [
@@ -218,7 +218,7 @@ async fn nothing_gets_out_of_a_condition() {
 /// Should something get out of a condition after all: what runs it writes nothing and can't lift its limits.
 #[tokio::test]
 async fn conditions_are_evaluated_read_only_within_limits() {
-    let Some(stack) = local::stack_or_skip("conditions_are_evaluated_read_only_within_limits") else { return };
+    let Some(stack) = local::database_or_skip("conditions_are_evaluated_read_only_within_limits") else { return };
     let place = arrived(stack, "limits", Arrival::Plain, visits()).await;
     let clickhouse = place.clickhouse();
     for sql in [
@@ -240,7 +240,7 @@ async fn conditions_are_evaluated_read_only_within_limits() {
 
 #[tokio::test]
 async fn several_may_refresh_at_once() {
-    let Some(stack) = local::stack_or_skip("several_may_refresh_at_once") else { return };
+    let Some(stack) = local::database_or_skip("several_may_refresh_at_once") else { return };
     let place = arrived(stack, "several", Arrival::Plain, visits()).await;
     define(&place, "all", "TRUE").await.unwrap();
     tokio::join!(refresh(&place), refresh(&place), refresh(&place));
@@ -254,7 +254,7 @@ async fn several_may_refresh_at_once() {
 /// With `--every` it goes on over failures until it is told to stop.
 #[tokio::test]
 async fn a_loop_keeps_audiences_up_to_date() {
-    let Some(stack) = local::stack_or_skip("a_loop_keeps_audiences_up_to_date") else { return };
+    let Some(stack) = local::database_or_skip("a_loop_keeps_audiences_up_to_date") else { return };
     let place = arrived(stack, "loop", Arrival::Plain, vec![page_view(1, "anna", 0, "/")]).await;
     define(&place, "all", "TRUE").await.unwrap();
     let words = ["sink", "audiences", "refresh", "--every=0.05", "--clickhouse-url", &place.clickhouse_url];

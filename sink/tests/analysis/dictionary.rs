@@ -193,7 +193,9 @@ fn hold(file: &str, expected: &str) {
 
 #[tokio::test]
 async fn the_dictionary_and_the_roles_are_what_the_database_says() {
-    let Some(stack) = local::stack_or_skip("the_dictionary_and_the_roles_are_what_the_database_says") else { return };
+    let Some(stack) = local::database_or_skip("the_dictionary_and_the_roles_are_what_the_database_says") else {
+        return;
+    };
     let place = Place::migrated(stack, "dictionary").await;
     let tables = tables(&place);
     hold("dictionary.md", &dictionary(&tables));
@@ -209,7 +211,7 @@ async fn the_dictionary_and_the_roles_are_what_the_database_says() {
 /// Readers of a view may be kept from columns of what lies below it only if it runs with the rights of whoever made it.
 #[tokio::test]
 async fn every_view_runs_with_the_rights_of_its_maker() {
-    let Some(stack) = local::stack_or_skip("every_view_runs_with_the_rights_of_its_maker") else { return };
+    let Some(stack) = local::database_or_skip("every_view_runs_with_the_rights_of_its_maker") else { return };
     let place = Place::migrated(stack, "definer").await;
     let others = "SELECT name FROM system.tables WHERE database = '{database}' AND engine = 'View' \
                   AND create_table_query NOT LIKE '%SQL SECURITY DEFINER%' ORDER BY name";
@@ -220,7 +222,7 @@ async fn every_view_runs_with_the_rights_of_its_maker() {
 #[tokio::test]
 async fn the_role_of_analysts_reads_all_but_what_people_told_of_themselves() {
     let test = "the_role_of_analysts_reads_all_but_what_people_told_of_themselves";
-    let Some(stack) = local::stack_or_skip(test) else { return };
+    let Some(stack) = local::database_or_skip(test) else { return };
     let place = Place { database: "hitmeter".to_owned(), ..Place::new(stack, "role") };
     place.migrator().apply().await.unwrap();
     let ask = |sql: &str| local::clickhouse::query(stack.clickhouse_url(), "analyst_without_contacts", sql);

@@ -51,7 +51,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 #[tokio::test]
 async fn a_funnel_counts_who_took_the_steps_in_order_and_in_time() {
     let name = "a_funnel_counts_who_took_the_steps_in_order_and_in_time";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     for arrival in ARRIVALS {
         let place = arrived(stack, "funnel", arrival, visits()).await;
         let found =
@@ -67,7 +67,7 @@ async fn a_funnel_counts_who_took_the_steps_in_order_and_in_time() {
 
 #[tokio::test]
 async fn a_strict_funnel_allows_no_other_step_in_between() {
-    let Some(stack) = local::stack_or_skip("a_strict_funnel_allows_no_other_step_in_between") else { return };
+    let Some(stack) = local::database_or_skip("a_strict_funnel_allows_no_other_step_in_between") else { return };
     let hits = vec![
         // The form comes between the two first steps; another page is none of the funnel's, a repeated step is no other.
         page_view(1, "anna", 0, "/"),
@@ -97,7 +97,7 @@ async fn a_strict_funnel_allows_no_other_step_in_between() {
 /// One view of a page is one step, even where two steps ask for it and its row is there twice.
 #[tokio::test]
 async fn one_hit_takes_one_step() {
-    let Some(stack) = local::stack_or_skip("one_hit_takes_one_step") else { return };
+    let Some(stack) = local::database_or_skip("one_hit_takes_one_step") else { return };
     let hits = vec![page_view(1, "anna", 0, "/"), page_view(2, "ben", 0, "/"), page_view(3, "ben", 0, "/")];
     for arrival in [Arrival::Plain, Arrival::Repeated] {
         let place = arrived(stack, "steps", arrival, hits.clone()).await;
@@ -111,7 +111,7 @@ async fn one_hit_takes_one_step() {
 /// Each kind is matched by what it is about.
 #[tokio::test]
 async fn steps_are_about_names_targets_terms_and_pages() {
-    let Some(stack) = local::stack_or_skip("steps_are_about_names_targets_terms_and_pages") else { return };
+    let Some(stack) = local::database_or_skip("steps_are_about_names_targets_terms_and_pages") else { return };
     let mut event = hit(Kind::Event, 1, "anna", 0, "/");
     event.hit.event_name = "signup".into();
     let mut download = hit(Kind::Download, 2, "anna", MINUTE, "/pumps");
@@ -137,7 +137,7 @@ async fn steps_are_about_names_targets_terms_and_pages() {
 
 #[tokio::test]
 async fn an_empty_funnel_has_all_steps() {
-    let Some(stack) = local::stack_or_skip("an_empty_funnel_has_all_steps") else { return };
+    let Some(stack) = local::database_or_skip("an_empty_funnel_has_all_steps") else { return };
     let place = arrived(stack, "empty", Arrival::Plain, vec![]).await;
     let found = lines(&place, &format!("SELECT * FROM {{database}}.funnel({SHOP_FUNNEL}, strict = 0) ORDER BY step"));
     assert_eq!(found, ["1\t/\t0\t0\t0", "2\tpage_view:/prices%\t0\t0\t0", "3\tform\t0\t0\t0"]);
@@ -147,7 +147,7 @@ async fn an_empty_funnel_has_all_steps() {
 /// is before the first cohort; a heartbeat or an opened mail is no visit; who is anonymous can't come back.
 #[tokio::test]
 async fn retention_tells_who_comes_back() {
-    let Some(stack) = local::stack_or_skip("retention_tells_who_comes_back") else { return };
+    let Some(stack) = local::database_or_skip("retention_tells_who_comes_back") else { return };
     let mut anonymous = page_view(41, "a hash of the day", 0, "/");
     anonymous.hit.visitor_id_source = VisitorIdSource::DailyHash;
     let hits = vec![
@@ -188,7 +188,7 @@ async fn retention_tells_who_comes_back() {
 /// Anna: /, /pumps, /prices in a session. Ben: /pumps alone. Cleo without session ids: /a, /pumps, /pumps.
 #[tokio::test]
 async fn paths_tell_what_came_before_and_after_a_page() {
-    let Some(stack) = local::stack_or_skip("paths_tell_what_came_before_and_after_a_page") else { return };
+    let Some(stack) = local::database_or_skip("paths_tell_what_came_before_and_after_a_page") else { return };
     let in_session = |session: u128, mut hit: EnrichedHit<'static>| {
         hit.hit.session_id = Some(Uuid::from_u128(session));
         hit
@@ -230,7 +230,7 @@ async fn paths_tell_what_came_before_and_after_a_page() {
 /// two visits.
 #[tokio::test]
 async fn paths_are_of_whole_visits_of_one_visitor() {
-    let Some(stack) = local::stack_or_skip("paths_are_of_whole_visits_of_one_visitor") else { return };
+    let Some(stack) = local::database_or_skip("paths_are_of_whole_visits_of_one_visitor") else { return };
     let in_session = |mut hit: EnrichedHit<'static>| {
         hit.hit.session_id = Some(Uuid::from_u128(1));
         hit

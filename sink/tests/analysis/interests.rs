@@ -26,7 +26,7 @@ fn visits(noon: i64) -> Vec<EnrichedHit<'static>> {
 /// Ben and the pumps: 1 two half-lives ago is 1/4, and 2 in the other group.
 #[tokio::test]
 async fn interests_decay_by_half_lives() {
-    let Some(stack) = local::stack_or_skip("interests_decay_by_half_lives") else { return };
+    let Some(stack) = local::database_or_skip("interests_decay_by_half_lives") else { return };
     for arrival in ARRIVALS {
         // Not when the day changes in between.
         let found = loop {
@@ -57,7 +57,7 @@ async fn interests_decay_by_half_lives() {
 #[tokio::test]
 async fn a_group_is_changed_and_taken_away_by_inserting_it_again() {
     let name = "a_group_is_changed_and_taken_away_by_inserting_it_again";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     let place = arrived(stack, "groups", Arrival::Plain, visits(0)).await;
     place.query(GROUPS);
     let pages = |place: &Place| {

@@ -55,7 +55,7 @@ async fn scored(stack: &'static local::TestStack, arrival: Arrival, noon: i64) -
 /// Ben: 20, two half-lives ago.
 #[tokio::test]
 async fn a_score_is_what_the_rules_add_after_decay_and_cap() {
-    let Some(stack) = local::stack_or_skip("a_score_is_what_the_rules_add_after_decay_and_cap") else { return };
+    let Some(stack) = local::database_or_skip("a_score_is_what_the_rules_add_after_decay_and_cap") else { return };
     for arrival in ARRIVALS {
         let (scores, parts) = loop {
             let noon = today(stack);
@@ -87,7 +87,7 @@ async fn a_score_is_what_the_rules_add_after_decay_and_cap() {
 /// days later, when gold adds 7; at the end 21. Ben: 20 on that first day, 10 after five more, 5 after ten.
 #[tokio::test]
 async fn the_history_has_the_score_of_each_day() {
-    let Some(stack) = local::stack_or_skip("the_history_has_the_score_of_each_day") else { return };
+    let Some(stack) = local::database_or_skip("the_history_has_the_score_of_each_day") else { return };
     for arrival in ARRIVALS {
         let place = scored(stack, arrival, 0).await;
         let history = |condition: &str| {
@@ -121,7 +121,7 @@ async fn the_history_has_the_score_of_each_day() {
 /// Ben: 20 on the first day, then 17.41, 15.16, 13.20, 11.49.
 #[tokio::test]
 async fn crossings_are_the_days_on_which_a_threshold_was_passed() {
-    let Some(stack) = local::stack_or_skip("crossings_are_the_days_on_which_a_threshold_was_passed") else { return };
+    let Some(stack) = local::database_or_skip("crossings_are_the_days_on_which_a_threshold_was_passed") else { return };
     for arrival in ARRIVALS {
         let place = scored(stack, arrival, 0).await;
         let crossings = |first: &str| {
@@ -151,7 +151,7 @@ async fn crossings_are_the_days_on_which_a_threshold_was_passed() {
 
 #[tokio::test]
 async fn a_rule_that_makes_no_sense_is_refused() {
-    let Some(stack) = local::stack_or_skip("a_rule_that_makes_no_sense_is_refused") else { return };
+    let Some(stack) = local::database_or_skip("a_rule_that_makes_no_sense_is_refused") else { return };
     let place = Place::migrated(stack, "rules").await;
     for values in [
         "('', 'a', '', 1, 0)",

@@ -46,7 +46,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 /// each under its own cap, and 10 of Cleo.
 #[tokio::test]
 async fn contacts_and_companies_have_what_their_visitors_have() {
-    let Some(stack) = local::stack_or_skip("contacts_and_companies_have_what_their_visitors_have") else { return };
+    let Some(stack) = local::database_or_skip("contacts_and_companies_have_what_their_visitors_have") else { return };
     for arrival in ARRIVALS {
         let place = arrived(stack, "people", arrival, visits()).await;
         RULES.iter().for_each(|sql| drop(place.query(sql)));

@@ -37,7 +37,7 @@ fn hits() -> Vec<EnrichedHit<'static>> {
 
 #[tokio::test]
 async fn hours_tell_load_ages_and_what_was_wrong() {
-    let Some(stack) = local::stack_or_skip("hours_tell_load_ages_and_what_was_wrong") else { return };
+    let Some(stack) = local::database_or_skip("hours_tell_load_ages_and_what_was_wrong") else { return };
     for arrival in [Arrival::Plain, Arrival::Repeated] {
         let place = arrived(stack, "hours", arrival, hits()).await;
         let columns = "hour, hits, repeated_rows, robots, robot_share, anonymous, with_errors, late, visitors, \
@@ -58,7 +58,7 @@ async fn hours_tell_load_ages_and_what_was_wrong() {
 
 #[tokio::test]
 async fn each_hit_has_one_outcome() {
-    let Some(stack) = local::stack_or_skip("each_hit_has_one_outcome") else { return };
+    let Some(stack) = local::database_or_skip("each_hit_has_one_outcome") else { return };
     for arrival in [Arrival::Plain, Arrival::Repeated] {
         let place = arrived(stack, "outcomes", arrival, hits()).await;
         let sql = "SELECT site, day, outcome, reason, hits FROM {database}.hit_outcomes ORDER BY ALL";
@@ -86,7 +86,7 @@ async fn each_hit_has_one_outcome() {
 /// days wrong. A pixel's page view is none of the tag's.
 #[tokio::test]
 async fn the_tag_is_judged_by_what_is_missing() {
-    let Some(stack) = local::stack_or_skip("the_tag_is_judged_by_what_is_missing") else { return };
+    let Some(stack) = local::database_or_skip("the_tag_is_judged_by_what_is_missing") else { return };
     let by_tag = |mut hit: EnrichedHit<'static>, version: &'static str| {
         (hit.hit.protocol, hit.hit.tag_version) = (Protocol::Tag, version.into());
         hit.hit.session_id = Some(Uuid::from_u128(1));

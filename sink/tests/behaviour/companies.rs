@@ -44,7 +44,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 
 #[tokio::test]
 async fn the_evidence_is_weighed_and_providers_are_marked() {
-    let Some(stack) = local::stack_or_skip("the_evidence_is_weighed_and_providers_are_marked") else { return };
+    let Some(stack) = local::database_or_skip("the_evidence_is_weighed_and_providers_are_marked") else { return };
     in_every_state(stack, "evidence", visits(), |place, state| {
         let columns = "company, company_name, evidence, confidence, is_provider, days, visitors, sessions, page_views, contacts, last_seen";
         let found = place.query(&format!("SELECT {columns} FROM {{database}}.companies WHERE site = 'shop' ORDER BY company"));
@@ -65,7 +65,7 @@ async fn the_evidence_is_weighed_and_providers_are_marked() {
 
 #[tokio::test]
 async fn people_put_right_what_a_name_does_not_tell() {
-    let Some(stack) = local::stack_or_skip("people_put_right_what_a_name_does_not_tell") else { return };
+    let Some(stack) = local::database_or_skip("people_put_right_what_a_name_does_not_tell") else { return };
     in_every_state(stack, "network_kinds", visits(), |place, state| {
         place.query("INSERT INTO {database}.network_kinds (network, is_provider) VALUES ('mill works gmbh', true), ('telecom.example', false)");
         let found = place.query("SELECT company, confidence, is_provider FROM {database}.companies WHERE evidence = ['network'] ORDER BY company");

@@ -19,7 +19,7 @@ fn anna() -> Vec<schemas::EnrichedHit<'static>> {
 
 #[tokio::test]
 async fn a_contact_is_all_visitors_who_gave_the_address() {
-    let Some(stack) = local::stack_or_skip("a_contact_is_all_visitors_who_gave_the_address") else { return };
+    let Some(stack) = local::database_or_skip("a_contact_is_all_visitors_who_gave_the_address") else { return };
     in_every_state(stack, "contacts", anna(), |place, state| {
         let columns = "contact, name, name_source, email, phone, phone_source, emails, first_told_at, last_told_at";
         let found = place.query(&format!("SELECT {columns} FROM {{database}}.contacts WHERE site = 'shop'"));
@@ -43,7 +43,7 @@ async fn a_contact_is_all_visitors_who_gave_the_address() {
 
 #[tokio::test]
 async fn the_history_keeps_each_value_with_who_told_it() {
-    let Some(stack) = local::stack_or_skip("the_history_keeps_each_value_with_who_told_it") else { return };
+    let Some(stack) = local::database_or_skip("the_history_keeps_each_value_with_who_told_it") else { return };
     in_every_state(stack, "history", anna(), |place, state| {
         let question = "SELECT field, value, source, visitor_id, first_told_at, times_told FROM {database}.contact_history \
                         WHERE field != 'email' ORDER BY field, value";
@@ -65,7 +65,7 @@ fn visitors(place: &Place) -> String {
 #[tokio::test]
 async fn a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit() {
     let name = "a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "unlinked").await;
     place.insert(&anna()).await;
     assert_eq!(lines(&visitors(&place)), ["anna@steel.example\tdesk\tform", "anna@steel.example\tphone\tform"]);
@@ -84,7 +84,7 @@ async fn a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit() {
 /// One merged into a second, which is merged into a third, is the third; taken back, each is themselves again.
 #[tokio::test]
 async fn contacts_are_merged_and_parted_again() {
-    let Some(stack) = local::stack_or_skip("contacts_are_merged_and_parted_again") else { return };
+    let Some(stack) = local::database_or_skip("contacts_are_merged_and_parted_again") else { return };
     let place = Place::migrated(stack, "merged").await;
     let hits = [
         form(1, "one", 0, ["A", "a@x.example", "1"]),
@@ -111,7 +111,7 @@ async fn contacts_are_merged_and_parted_again() {
 /// What comes later counts, whoever says it; who said it stands beside.
 #[tokio::test]
 async fn imports_and_partners_tell_fields_too() {
-    let Some(stack) = local::stack_or_skip("imports_and_partners_tell_fields_too") else { return };
+    let Some(stack) = local::database_or_skip("imports_and_partners_tell_fields_too") else { return };
     let place = Place::migrated(stack, "imported").await;
     let mut known = form(1, "one", 0, ["A", "a@x.example", "1"]);
     known.partner = Some(schemas::PartnerMatch {
@@ -134,7 +134,7 @@ async fn imports_and_partners_tell_fields_too() {
 /// Of decisions that lead in a circle the oldest is passed over: all are one person, and always the same.
 #[tokio::test]
 async fn merges_in_a_circle_end_where_the_newest_decision_says() {
-    let Some(stack) = local::stack_or_skip("merges_in_a_circle_end_where_the_newest_decision_says") else { return };
+    let Some(stack) = local::database_or_skip("merges_in_a_circle_end_where_the_newest_decision_says") else { return };
     let place = Place::migrated(stack, "circles").await;
     place
         .insert(&[
@@ -178,7 +178,7 @@ async fn merges_in_a_circle_end_where_the_newest_decision_says() {
 /// Where the form and the partner tell a company with one and the same hit, the person knows better.
 #[tokio::test]
 async fn a_person_is_believed_before_a_partner() {
-    let Some(stack) = local::stack_or_skip("a_person_is_believed_before_a_partner") else { return };
+    let Some(stack) = local::database_or_skip("a_person_is_believed_before_a_partner") else { return };
     let told = |number: u128, at: i64, by_person: &'static str, by_partner: &'static str| {
         let mut hit = form(number, "one", at, ["A", "a@x.example", ""]);
         hit.hit.contact.as_mut().unwrap().company = by_person.into();
@@ -203,7 +203,7 @@ async fn a_person_is_believed_before_a_partner() {
 #[tokio::test]
 async fn companies_and_files_know_the_contacts_that_are_linked_now() {
     let name = "companies_and_files_know_the_contacts_that_are_linked_now";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "linked").await;
     let mut file = crate::support::hit(schemas::Kind::Download, 3, "ben", MINUTE, "/");
     file.hit.target_url = "https://shop.example/a.pdf".into();

@@ -40,7 +40,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 
 #[tokio::test]
 async fn pages_know_views_visitors_entries_exits_and_time() {
-    let Some(stack) = local::stack_or_skip("pages_know_views_visitors_entries_exits_and_time") else { return };
+    let Some(stack) = local::database_or_skip("pages_know_views_visitors_entries_exits_and_time") else { return };
     in_every_state(stack, "pages", visits(), |place, state| {
         let columns = "page_path, page_title, views, visitors, sessions, entries, exits, average_visible_ms, total_visible_ms";
         let found = place.query(&format!("SELECT {columns} FROM {{database}}.pages WHERE site = 'shop' ORDER BY page_path"));
@@ -58,7 +58,7 @@ async fn pages_know_views_visitors_entries_exits_and_time() {
 
 #[tokio::test]
 async fn trends_are_by_hour_day_or_week() {
-    let Some(stack) = local::stack_or_skip("trends_are_by_hour_day_or_week") else { return };
+    let Some(stack) = local::database_or_skip("trends_are_by_hour_day_or_week") else { return };
     in_every_state(stack, "trends", visits(), |place, state| {
         let trend = |step: &str| {
             place.query(&format!(
@@ -77,7 +77,7 @@ async fn trends_are_by_hour_day_or_week() {
 
 #[tokio::test]
 async fn files_links_and_searches_are_counted() {
-    let Some(stack) = local::stack_or_skip("files_links_and_searches_are_counted") else { return };
+    let Some(stack) = local::database_or_skip("files_links_and_searches_are_counted") else { return };
     in_every_state(stack, "items", visits(), |place, state| {
         let files = place.query("SELECT file_name, downloads, visitors, sessions FROM {database}.downloads");
         assert_eq!(files, "data.pdf\t1\t1\t1", "{state}");

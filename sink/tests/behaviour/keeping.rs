@@ -40,7 +40,7 @@ fn expire(place: &Place) {
 #[tokio::test]
 async fn a_visitor_who_returns_keeps_what_the_hits_no_longer_tell() {
     let name = "a_visitor_who_returns_keeps_what_the_hits_no_longer_tell";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "returning").await;
     place.insert(&of_old()).await;
     settled(&place).await;
@@ -66,7 +66,7 @@ async fn a_visitor_who_returns_keeps_what_the_hits_no_longer_tell() {
 #[tokio::test]
 async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
     let name = "a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "rebuilt_old").await;
     let mut hits = of_old();
     hits.iter_mut().for_each(|hit| hit.hit.page_title = "Home".into());
@@ -103,7 +103,7 @@ async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
 /// Each table lets go of what is older than it says, for all sites or, as the README shows, for one.
 #[tokio::test]
 async fn retention_is_kept_per_table_and_per_site() {
-    let Some(stack) = local::stack_or_skip("retention_is_kept_per_table_and_per_site") else { return };
+    let Some(stack) = local::database_or_skip("retention_is_kept_per_table_and_per_site") else { return };
     let place = Place::migrated(stack, "retention").await;
     let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
     let ago = |days: i64| now - crate::support::NOON - days * DAY;

@@ -5,7 +5,7 @@ use crate::support::{NOON, Place, page_view};
 
 #[tokio::test]
 async fn companies_are_seen_on_the_page_that_they_are_on() {
-    let Some(stack) = local::stack_or_skip("companies_are_seen_on_the_page_that_they_are_on") else { return };
+    let Some(stack) = local::database_or_skip("companies_are_seen_on_the_page_that_they_are_on") else { return };
     let place = Place::migrated(stack, "live_companies").await;
     let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
     let ago = |milliseconds: i64| now - NOON - milliseconds;
@@ -26,7 +26,7 @@ async fn companies_are_seen_on_the_page_that_they_are_on() {
 /// What is told late, replayed or imported happened before: nobody is here for that. What is there twice is one.
 #[tokio::test]
 async fn who_is_told_of_late_is_not_here() {
-    let Some(stack) = local::stack_or_skip("who_is_told_of_late_is_not_here") else { return };
+    let Some(stack) = local::database_or_skip("who_is_told_of_late_is_not_here") else { return };
     let place = Place::migrated(stack, "live_late").await;
     let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
     let ago = |milliseconds: i64| now - NOON - milliseconds;
@@ -42,7 +42,7 @@ async fn who_is_told_of_late_is_not_here() {
 /// A hit is in the view within two seconds of its insertion.
 #[tokio::test]
 async fn a_hit_is_seen_within_two_seconds() {
-    let Some(stack) = local::stack_or_skip("a_hit_is_seen_within_two_seconds") else { return };
+    let Some(stack) = local::database_or_skip("a_hit_is_seen_within_two_seconds") else { return };
     let place = Place::migrated(stack, "live_soon").await;
     let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
     place.insert(&[page_view(1, "here", now - NOON, "/")]).await;

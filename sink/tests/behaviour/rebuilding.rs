@@ -33,7 +33,7 @@ fn known(place: &Place) -> [String; 4] {
 /// Whatever is inserted while tables are made anew is in them; what people wrote stays.
 #[tokio::test]
 async fn nothing_is_lost_while_loading_goes_on() {
-    let Some(stack) = local::stack_or_skip("nothing_is_lost_while_loading_goes_on") else { return };
+    let Some(stack) = local::database_or_skip("nothing_is_lost_while_loading_goes_on") else { return };
     let place = Place::migrated(stack, "rebuilding").await;
     place.insert(&hits(1)).await;
     settled(&place).await;
@@ -78,7 +78,7 @@ async fn nothing_is_lost_while_loading_goes_on() {
 /// was killed left.
 #[tokio::test]
 async fn a_table_becomes_what_this_version_defines() {
-    let Some(stack) = local::stack_or_skip("a_table_becomes_what_this_version_defines") else { return };
+    let Some(stack) = local::database_or_skip("a_table_becomes_what_this_version_defines") else { return };
     let place = Place::migrated(stack, "redefined").await;
     place.query("ALTER TABLE {database}.contact_cards DROP COLUMN phone");
     let select = "SELECT site, 'wrong' AS contact, visitor_id, hit_id, occurred_at AS submitted_at, 'form' AS source FROM {database}.hits";
@@ -96,7 +96,7 @@ async fn a_table_becomes_what_this_version_defines() {
 
 #[tokio::test]
 async fn what_is_not_made_from_hits_is_not_made_anew() {
-    let Some(stack) = local::stack_or_skip("what_is_not_made_from_hits_is_not_made_anew") else { return };
+    let Some(stack) = local::database_or_skip("what_is_not_made_from_hits_is_not_made_anew") else { return };
     let place = Place::migrated(stack, "not_rebuilt").await;
     place.insert(&[page_view(1, "ben", HOUR, "/")]).await;
     for table in ["hits", "goals", "sessions"] {
@@ -110,7 +110,7 @@ async fn what_is_not_made_from_hits_is_not_made_anew() {
 #[tokio::test]
 async fn what_people_wrote_outlives_a_command_that_is_killed() {
     let name = "what_people_wrote_outlives_a_command_that_is_killed";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "killed").await;
     place.insert(&hits(1)).await;
     place.query("INSERT INTO {database}.contact_cards (site, contact, email, name) VALUES ('shop', 'i@x.example', 'i@x.example', 'Ines')");

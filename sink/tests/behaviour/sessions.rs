@@ -12,7 +12,7 @@ const BEFORE_THE_MONTH_ENDS: i64 = 21 * DAY + 11 * HOUR + 50 * MINUTE;
 /// on which it began.
 #[tokio::test]
 async fn midnight_and_the_end_of_a_month_part_nothing() {
-    let Some(stack) = local::stack_or_skip("midnight_and_the_end_of_a_month_part_nothing") else { return };
+    let Some(stack) = local::database_or_skip("midnight_and_the_end_of_a_month_part_nothing") else { return };
     let start = BEFORE_THE_MONTH_ENDS;
     let hits = vec![
         in_session(page_view(1, "anna", start, "/"), 0xa1),
@@ -39,7 +39,7 @@ async fn midnight_and_the_end_of_a_month_part_nothing() {
 /// Ben's hit at 12:25, which comes last, joins what were two sessions: those are gone, also from what was settled.
 #[tokio::test]
 async fn a_late_hit_joins_two_sessions() {
-    let Some(stack) = local::stack_or_skip("a_late_hit_joins_two_sessions") else { return };
+    let Some(stack) = local::database_or_skip("a_late_hit_joins_two_sessions") else { return };
     // Every second hit is late: 0, then 50 minutes are settled before 25 comes.
     let hits = vec![
         page_view(1, "ben", 0, "/"),
@@ -57,7 +57,7 @@ async fn a_late_hit_joins_two_sessions() {
 /// A hit from before all others, which comes late, moves the beginning of the session to the day before.
 #[tokio::test]
 async fn a_late_hit_moves_a_session_to_another_day() {
-    let Some(stack) = local::stack_or_skip("a_late_hit_moves_a_session_to_another_day") else { return };
+    let Some(stack) = local::database_or_skip("a_late_hit_moves_a_session_to_another_day") else { return };
     let midnight = 12 * HOUR;
     let hits = vec![
         in_session(page_view(2, "anna", midnight + MINUTE, "/b"), 0xa1),
@@ -73,7 +73,7 @@ async fn a_late_hit_moves_a_session_to_another_day() {
 /// Two tabs are one visit, of which each tells its own time. The second came by a campaign: the visit is the first's.
 #[tokio::test]
 async fn two_tabs_are_one_visit() {
-    let Some(stack) = local::stack_or_skip("two_tabs_are_one_visit") else { return };
+    let Some(stack) = local::database_or_skip("two_tabs_are_one_visit") else { return };
     let mut second = from_source(page_view(2, "anna", MINUTE, "/offer"), SourceKind::Campaign, "Newsletter");
     second.campaign.name = "spring".into();
     let hits = vec![
@@ -99,7 +99,7 @@ async fn two_tabs_are_one_visit() {
 /// time counts once.
 #[tokio::test]
 async fn a_view_that_is_there_at_two_times_is_one() {
-    let Some(stack) = local::stack_or_skip("a_view_that_is_there_at_two_times_is_one") else { return };
+    let Some(stack) = local::database_or_skip("a_view_that_is_there_at_two_times_is_one") else { return };
     let hits = vec![
         in_session(page_view(1, "anna", 0, "/"), 0xa1),
         in_session(page_view(2, "anna", MINUTE, "/b"), 0xa1),
@@ -115,7 +115,7 @@ async fn a_view_that_is_there_at_two_times_is_one() {
 /// Anna is on two sites of one customer under one id; what is anonymous belongs to one site alone.
 #[tokio::test]
 async fn a_customer_knows_visitors_over_all_of_their_sites() {
-    let Some(stack) = local::stack_or_skip("a_customer_knows_visitors_over_all_of_their_sites") else { return };
+    let Some(stack) = local::database_or_skip("a_customer_knows_visitors_over_all_of_their_sites") else { return };
     let mut anonymous = page_view(4, "hash", 0, "/");
     anonymous.hit.visitor_id_source = schemas::VisitorIdSource::DailyHash;
     let hits = vec![
@@ -137,7 +137,7 @@ async fn a_customer_knows_visitors_over_all_of_their_sites() {
 /// A mail that is opened is no visit, also where its pixel carries a session: neither one of its own, nor part of another.
 #[tokio::test]
 async fn a_mail_that_is_opened_makes_no_visit() {
-    let Some(stack) = local::stack_or_skip("a_mail_that_is_opened_makes_no_visit") else { return };
+    let Some(stack) = local::database_or_skip("a_mail_that_is_opened_makes_no_visit") else { return };
     let mut of_company = in_session(hit(Kind::MailOpen, 5, "cleo", HOUR, ""), 0xc1);
     of_company.network.organisation = "Steel Works".into();
     let hits = vec![
@@ -164,7 +164,7 @@ async fn a_mail_that_is_opened_makes_no_visit() {
 /// visit in which it was viewed. The visit that begins when it wakes is what happens in it, and none where nothing does.
 #[tokio::test]
 async fn the_time_of_a_tab_that_slept_counts_once() {
-    let Some(stack) = local::stack_or_skip("the_time_of_a_tab_that_slept_counts_once") else { return };
+    let Some(stack) = local::database_or_skip("the_time_of_a_tab_that_slept_counts_once") else { return };
     let hits = vec![
         page_view(1, "ben", 0, "/"),
         visible(2, "ben", MINUTE, 1, 60_000),

@@ -36,7 +36,7 @@ fn any_hit(random: &mut fastrand::Rng, number: u128) -> EnrichedHit<'static> {
 /// say, be it settled or not.
 #[tokio::test]
 async fn what_is_settled_is_what_the_hits_say() {
-    let Some(stack) = local::stack_or_skip("what_is_settled_is_what_the_hits_say") else { return };
+    let Some(stack) = local::database_or_skip("what_is_settled_is_what_the_hits_say") else { return };
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -59,7 +59,7 @@ async fn what_is_settled_is_what_the_hits_say() {
 /// Only sessions that changed are written: a replay of everything writes none.
 #[tokio::test]
 async fn a_replay_settles_nothing_anew() {
-    let Some(stack) = local::stack_or_skip("a_replay_settles_nothing_anew") else { return };
+    let Some(stack) = local::database_or_skip("a_replay_settles_nothing_anew") else { return };
     let place = Place::migrated(stack, "replay").await;
     let hits = [in_session(page_view(1, "anna", 0, "/"), 0xa1), page_view(2, "ben", 0, "/")];
     place.insert(&hits).await;
@@ -80,7 +80,7 @@ async fn a_replay_settles_nothing_anew() {
 /// A settling that wrote only some of its rows does not count: all is done again.
 #[tokio::test]
 async fn a_settling_that_broke_off_does_not_count() {
-    let Some(stack) = local::stack_or_skip("a_settling_that_broke_off_does_not_count") else { return };
+    let Some(stack) = local::database_or_skip("a_settling_that_broke_off_does_not_count") else { return };
     let place = Place::migrated(stack, "broken").await;
     place.insert(&[page_view(1, "ben", 0, "/")]).await;
     settled(&place).await;

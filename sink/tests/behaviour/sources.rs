@@ -26,7 +26,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 
 #[tokio::test]
 async fn campaigns_and_click_ids_are_counted() {
-    let Some(stack) = local::stack_or_skip("campaigns_and_click_ids_are_counted") else { return };
+    let Some(stack) = local::database_or_skip("campaigns_and_click_ids_are_counted") else { return };
     in_every_state(stack, "campaigns", visits(), |place, state| {
         let columns =
             "day, campaign_name, campaign_medium, click_id_kind, sessions, visitors, bounces, page_views, forms";
@@ -42,7 +42,7 @@ async fn campaigns_and_click_ids_are_counted() {
 #[tokio::test]
 async fn conversions_are_credited_to_the_first_and_to_the_last_touch() {
     let name = "conversions_are_credited_to_the_first_and_to_the_last_touch";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     in_every_state(stack, "conversions", visits(), |place, state| {
         place.query("INSERT INTO {database}.goals (site, goal, kind, pattern, value) VALUES ('shop', 'quote', 'form', '/contact%', 10), ('shop', 'prices', 'page_view', '/prices', 0), ('blog', 'all', 'form', '%', 1)");
         let reached = "SELECT goal, day, count(), sum(value) FROM {database}.conversions WHERE site = 'shop' GROUP BY goal, day ORDER BY goal";
@@ -58,7 +58,7 @@ async fn conversions_are_credited_to_the_first_and_to_the_last_touch() {
 
 #[tokio::test]
 async fn a_goal_that_is_taken_back_is_reached_by_nobody() {
-    let Some(stack) = local::stack_or_skip("a_goal_that_is_taken_back_is_reached_by_nobody") else { return };
+    let Some(stack) = local::database_or_skip("a_goal_that_is_taken_back_is_reached_by_nobody") else { return };
     in_every_state(stack, "goals", visits(), |place, state| {
         let goal = |active: bool| {
             place.query(&format!("INSERT INTO {{database}}.goals (site, goal, kind, is_active) VALUES ('shop', 'quote', 'form', {active})"));

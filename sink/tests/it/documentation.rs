@@ -71,7 +71,7 @@ fn visits(now: i64) -> Vec<EnrichedHit<'static>> {
 /// As an analyst, on a database in which each has something to tell; rows that are there twice change no answer.
 #[tokio::test]
 async fn every_query_of_the_readme_and_of_the_cookbook_answers() {
-    let Some(stack) = local::stack_or_skip("every_query_of_the_readme_and_of_the_cookbook_answers") else { return };
+    let Some(stack) = local::database_or_skip("every_query_of_the_readme_and_of_the_cookbook_answers") else { return };
     let place = Place::migrated(stack, "queries").await;
     let hits = visits(now(&place));
     place.insert(&hits).await;
@@ -123,7 +123,7 @@ async fn every_query_of_the_readme_and_of_the_cookbook_answers() {
 /// Every view is in the README, and every table and view of the README exists.
 #[tokio::test]
 async fn the_readme_names_every_view() {
-    let Some(stack) = local::stack_or_skip("the_readme_names_every_view") else { return };
+    let Some(stack) = local::database_or_skip("the_readme_names_every_view") else { return };
     let place = Place::migrated(stack, "views").await;
     let views = place.query("SELECT name FROM system.tables WHERE database = '{database}' AND engine = 'View'");
     for view in views.lines() {
@@ -138,7 +138,7 @@ async fn the_readme_names_every_view() {
 
 #[tokio::test]
 async fn an_analyst_reads_and_changes_nothing() {
-    let Some(stack) = local::stack_or_skip("an_analyst_reads_and_changes_nothing") else { return };
+    let Some(stack) = local::database_or_skip("an_analyst_reads_and_changes_nothing") else { return };
     let place = Place::migrated(stack, "analyst").await;
     let as_analyst = |sql: &str| query(stack.clickhouse_url(), "analyst", &sql.replace("{database}", &place.database));
     assert_eq!(as_analyst("SELECT count() FROM {database}.sessions").unwrap(), "0");

@@ -225,7 +225,7 @@ fn push(columns: &mut HitColumns, hit: &EnrichedHit<'_>, partition: i32, offset:
 
 #[tokio::test]
 async fn every_column_is_read_out_as_it_was_put_in() {
-    let Some(stack) = local::stack_or_skip("every_column_is_read_out_as_it_was_put_in") else { return };
+    let Some(stack) = local::database_or_skip("every_column_is_read_out_as_it_was_put_in") else { return };
     let place = TestPlace::migrated(stack, "columns").await;
     let mut columns = HitColumns::default();
     push(&mut columns, &bare(), 0, 0);
@@ -242,7 +242,7 @@ async fn every_column_is_read_out_as_it_was_put_in() {
 
 #[tokio::test]
 async fn a_block_where_no_map_and_no_list_has_anything_is_read() {
-    let Some(stack) = local::stack_or_skip("a_block_where_no_map_and_no_list_has_anything_is_read") else { return };
+    let Some(stack) = local::database_or_skip("a_block_where_no_map_and_no_list_has_anything_is_read") else { return };
     let place = TestPlace::migrated(stack, "empty_maps").await;
     let mut columns = HitColumns::default();
     push(&mut columns, &bare(), 0, 0);
@@ -253,7 +253,7 @@ async fn a_block_where_no_map_and_no_list_has_anything_is_read() {
 /// Dictionaries of up to 256, up to 65,536 and more texts have places of one, two and four bytes.
 #[tokio::test]
 async fn dictionaries_of_every_width_are_read() {
-    let Some(stack) = local::stack_or_skip("dictionaries_of_every_width_are_read") else { return };
+    let Some(stack) = local::database_or_skip("dictionaries_of_every_width_are_read") else { return };
     for distinct in [255_usize, 256, 65_535, 65_536] {
         let place = TestPlace::migrated(stack, "widths").await;
         let mut columns = HitColumns::default();
@@ -275,7 +275,7 @@ async fn dictionaries_of_every_width_are_read() {
 
 #[tokio::test]
 async fn a_block_under_a_token_that_was_seen_is_dropped() {
-    let Some(stack) = local::stack_or_skip("a_block_under_a_token_that_was_seen_is_dropped") else { return };
+    let Some(stack) = local::database_or_skip("a_block_under_a_token_that_was_seen_is_dropped") else { return };
     let place = TestPlace::migrated(stack, "tokens").await;
     let mut columns = HitColumns::default();
     push(&mut columns, &bare(), 0, 0);

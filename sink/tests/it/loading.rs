@@ -25,6 +25,25 @@ fn refused(number: u128) -> EnrichedHit<'static> {
     page_view(number, "v", 1_546_300_800_000 - NOON, "/")
 }
 
+/// A first look that needs no Java.
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_become_rows_on_either_broker() {
+    let Some(stack) = local::stack_or_mock("hits_become_rows_on_either_broker") else { return };
+    let place = Place::migrated(stack, "either").await;
+    let mut more = Vec::new();
+    if stack.is_mock() {
+        place.create_topics_on_mock();
+        more.push("--topic-setup=skip");
+    } else {
+        place.create_topics().await;
+    }
+    place.produce(3, &hits(0, 100));
+    let sink = place.start(&more);
+    until("all rows are there", || place.query(COUNTS) == "100\t100").await;
+    let metrics = sink.stop().await.metrics;
+    assert_eq!((metrics.received.get(), sum_of_outcomes(&metrics)), (100, 100));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hits_become_rows_and_what_is_none_a_dead_letter() {
     let Some(stack) = local::stack_or_skip("hits_become_rows_and_what_is_none_a_dead_letter") else { return };

@@ -13,7 +13,7 @@ const RECORDED: &str = "SELECT count() FROM {database}.schema_migrations";
 
 #[tokio::test]
 async fn migrations_are_applied_once_and_recorded() {
-    let Some(stack) = local::stack_or_skip("migrations_are_applied_once_and_recorded") else { return };
+    let Some(stack) = local::database_or_skip("migrations_are_applied_once_and_recorded") else { return };
     let place = Place::new(stack, "migrations");
     let migrator = place.migrator();
     assert_eq!(migrator.plan().await.unwrap().pending, MIGRATIONS);
@@ -28,7 +28,7 @@ async fn migrations_are_applied_once_and_recorded() {
 
 #[tokio::test]
 async fn two_migrators_at_once_do_it_once() {
-    let Some(stack) = local::stack_or_skip("two_migrators_at_once_do_it_once") else { return };
+    let Some(stack) = local::database_or_skip("two_migrators_at_once_do_it_once") else { return };
     let place = Place::new(stack, "migrators");
     let migrators: Vec<_> = (0..4).map(|_| place.migrator()).collect();
     let tasks: Vec<_> =
@@ -42,7 +42,7 @@ async fn two_migrators_at_once_do_it_once() {
 
 #[tokio::test]
 async fn an_edited_migration_is_refused_and_nothing_is_changed() {
-    let Some(stack) = local::stack_or_skip("an_edited_migration_is_refused_and_nothing_is_changed") else { return };
+    let Some(stack) = local::database_or_skip("an_edited_migration_is_refused_and_nothing_is_changed") else { return };
     let place = Place::migrated(stack, "edited").await;
     place.query("ALTER TABLE {database}.schema_migrations DELETE WHERE version = 1 SETTINGS mutations_sync = 1");
     place.query("INSERT INTO {database}.schema_migrations (version, name, checksum) VALUES (1, 'hits', 'another')");
@@ -53,7 +53,7 @@ async fn an_edited_migration_is_refused_and_nothing_is_changed() {
 
 #[tokio::test]
 async fn a_table_that_does_not_fit_is_named() {
-    let Some(stack) = local::stack_or_skip("a_table_that_does_not_fit_is_named") else { return };
+    let Some(stack) = local::database_or_skip("a_table_that_does_not_fit_is_named") else { return };
     let place = Place::migrated(stack, "unfit").await;
     place.query("ALTER TABLE {database}.hits MODIFY COLUMN duration_ms UInt64");
     let error = place.migrator().check().await.unwrap_err().to_string();
@@ -65,7 +65,7 @@ async fn a_table_that_does_not_fit_is_named() {
 
 #[tokio::test]
 async fn every_column_and_every_table_has_a_comment() {
-    let Some(stack) = local::stack_or_skip("every_column_and_every_table_has_a_comment") else { return };
+    let Some(stack) = local::database_or_skip("every_column_and_every_table_has_a_comment") else { return };
     let place = Place::migrated(stack, "comments").await;
     // What a materialized view writes is described where it is written to.
     let columns = "SELECT table, name FROM system.columns WHERE database = '{database}' AND comment = '' AND table NOT IN \
@@ -78,7 +78,7 @@ async fn every_column_and_every_table_has_a_comment() {
 /// The names in the lists of codes are ClickHouse's own.
 #[tokio::test]
 async fn every_code_has_the_name_that_clickhouse_gives_it() {
-    let Some(stack) = local::stack_or_skip("every_code_has_the_name_that_clickhouse_gives_it") else { return };
+    let Some(stack) = local::database_or_skip("every_code_has_the_name_that_clickhouse_gives_it") else { return };
     for (code, name) in Fault::known_codes() {
         assert_eq!(stack.query(&format!("SELECT errorCodeToName({code})")).unwrap(), name);
     }
@@ -88,7 +88,7 @@ async fn every_code_has_the_name_that_clickhouse_gives_it() {
 #[tokio::test]
 async fn windows_are_found_widened_and_held_against_what_is_needed() {
     let name = "windows_are_found_widened_and_held_against_what_is_needed";
-    let Some(stack) = local::stack_or_skip(name) else { return };
+    let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::new(stack, "windows");
     let migrator = place.migrator();
     migrator.apply().await.unwrap();

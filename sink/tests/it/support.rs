@@ -164,6 +164,15 @@ impl Place {
         self.options(&[]).kafka.set_up_topics("test", &topics).await.unwrap();
     }
 
+    /// On the mock broker, which has no other way: topics are there once a producer asked for them.
+    pub fn create_topics_on_mock(&self) {
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            ClientConfig::new().set("bootstrap.servers", self.stack.kafka_brokers()).create().unwrap();
+        for topic in ["hits.enriched", "hits.dead", "privacy"] {
+            producer.client().fetch_metadata(Some(&format!("{}{topic}", self.prefix)), PATIENCE).unwrap();
+        }
+    }
+
     /// Inserts hits straight into the table, as the sink would.
     pub async fn insert(&self, hits: &[EnrichedHit<'_>]) {
         static OFFSET: AtomicI64 = AtomicI64::new(0);

@@ -77,7 +77,7 @@ async fn insert_twice_and_backwards(place: &Place, mut hits: Vec<EnrichedHit<'st
 
 #[tokio::test]
 async fn a_session_tells_what_happened_in_it() {
-    let Some(stack) = local::stack_or_skip("a_session_tells_what_happened_in_it") else { return };
+    let Some(stack) = local::database_or_skip("a_session_tells_what_happened_in_it") else { return };
     let place = Place::migrated(stack, "sessions").await;
     insert_twice_and_backwards(&place, [anna(), vec![robot()]].concat()).await;
     let columns = "session_id_source, visitor_id, started_at, ended_at, visible_duration_ms, page_views, events, \
@@ -94,7 +94,7 @@ async fn a_session_tells_what_happened_in_it() {
 
 #[tokio::test]
 async fn a_visitor_is_all_of_their_sessions() {
-    let Some(stack) = local::stack_or_skip("a_visitor_is_all_of_their_sessions") else { return };
+    let Some(stack) = local::database_or_skip("a_visitor_is_all_of_their_sessions") else { return };
     let place = Place::migrated(stack, "visitors").await;
     let mut mail = hit(Kind::MailOpen, 120, "anna", -HOUR, "");
     mail.page.host = "".into();
@@ -111,7 +111,7 @@ async fn a_visitor_is_all_of_their_sessions() {
 /// visitor's hits and another site's are others.
 #[tokio::test]
 async fn sessions_are_computed_from_gaps_where_none_are_given() {
-    let Some(stack) = local::stack_or_skip("sessions_are_computed_from_gaps_where_none_are_given") else { return };
+    let Some(stack) = local::database_or_skip("sessions_are_computed_from_gaps_where_none_are_given") else { return };
     let place = Place::migrated(stack, "gaps").await;
     let midnight = 12 * HOUR;
     let mut other_site = page_view(207, "ben", midnight, "/");
@@ -148,7 +148,7 @@ async fn sessions_are_computed_from_gaps_where_none_are_given() {
 /// What comes after it leaves a computed session its name.
 #[tokio::test]
 async fn a_computed_session_keeps_its_id_when_it_grows() {
-    let Some(stack) = local::stack_or_skip("a_computed_session_keeps_its_id_when_it_grows") else { return };
+    let Some(stack) = local::database_or_skip("a_computed_session_keeps_its_id_when_it_grows") else { return };
     let place = Place::migrated(stack, "growing").await;
     place.insert(&[page_view(1, "ben", 0, "/")]).await;
     let id = "SELECT session_id FROM {database}.sessions";
@@ -160,7 +160,7 @@ async fn a_computed_session_keeps_its_id_when_it_grows() {
 
 #[tokio::test]
 async fn anonymous_visitors_are_marked() {
-    let Some(stack) = local::stack_or_skip("anonymous_visitors_are_marked") else { return };
+    let Some(stack) = local::database_or_skip("anonymous_visitors_are_marked") else { return };
     let place = Place::migrated(stack, "anonymous").await;
     let mut anonymous = page_view(1, "a hash of the day", 0, "/");
     anonymous.hit.visitor_id_source = VisitorIdSource::DailyHash;
@@ -174,7 +174,7 @@ async fn anonymous_visitors_are_marked() {
 
 #[tokio::test]
 async fn pages_know_how_long_they_were_visible() {
-    let Some(stack) = local::stack_or_skip("pages_know_how_long_they_were_visible") else { return };
+    let Some(stack) = local::database_or_skip("pages_know_how_long_they_were_visible") else { return };
     let place = Place::migrated(stack, "pages").await;
     let mut titled = page_view(301, "ben", HOUR, "/pumps");
     titled.hit.page_title = "Pumps".into();
@@ -194,7 +194,7 @@ async fn pages_know_how_long_they_were_visible() {
 
 #[tokio::test]
 async fn downloads_name_the_file_and_who_has_it() {
-    let Some(stack) = local::stack_or_skip("downloads_name_the_file_and_who_has_it") else { return };
+    let Some(stack) = local::database_or_skip("downloads_name_the_file_and_who_has_it") else { return };
     let place = Place::migrated(stack, "downloads").await;
     insert_twice_and_backwards(&place, anna()).await;
     let columns = "target_url, file_name, downloads, visitors, sessions, contacts";
@@ -205,7 +205,7 @@ async fn downloads_name_the_file_and_who_has_it() {
 
 #[tokio::test]
 async fn sources_count_the_visits_they_brought() {
-    let Some(stack) = local::stack_or_skip("sources_count_the_visits_they_brought") else { return };
+    let Some(stack) = local::database_or_skip("sources_count_the_visits_they_brought") else { return };
     let place = Place::migrated(stack, "sources").await;
     let ben = in_session(from_source(page_view(401, "ben", 0, "/"), SourceKind::Search, "Google"), 0xb1);
     insert_twice_and_backwards(&place, [anna(), vec![ben, robot()]].concat()).await;
@@ -223,7 +223,7 @@ async fn sources_count_the_visits_they_brought() {
 /// that only his network tells. Cleo's is known by a partner, and is the same as Anna's.
 #[tokio::test]
 async fn companies_are_known_by_the_best_evidence() {
-    let Some(stack) = local::stack_or_skip("companies_are_known_by_the_best_evidence") else { return };
+    let Some(stack) = local::database_or_skip("companies_are_known_by_the_best_evidence") else { return };
     let place = Place::migrated(stack, "companies").await;
     let mut before = in_session(page_view(501, "anna", -2 * HOUR, "/"), 0xa0);
     before.network.organisation = "Example Telecom".into();
@@ -254,7 +254,7 @@ async fn companies_are_known_by_the_best_evidence() {
 
 #[tokio::test]
 async fn live_visitors_are_those_of_the_last_five_minutes() {
-    let Some(stack) = local::stack_or_skip("live_visitors_are_those_of_the_last_five_minutes") else { return };
+    let Some(stack) = local::database_or_skip("live_visitors_are_those_of_the_last_five_minutes") else { return };
     let place = Place::migrated(stack, "live").await;
     let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
     let ago = |milliseconds: i64| now - NOON - milliseconds;
@@ -276,7 +276,7 @@ async fn live_visitors_are_those_of_the_last_five_minutes() {
 
 #[tokio::test]
 async fn robots_are_shown_in_their_own_view() {
-    let Some(stack) = local::stack_or_skip("robots_are_shown_in_their_own_view") else { return };
+    let Some(stack) = local::database_or_skip("robots_are_shown_in_their_own_view") else { return };
     let place = Place::migrated(stack, "robots").await;
     let mut nameless = page_view(901, "robot", 0, "/");
     nameless.is_bot = true;
@@ -293,7 +293,7 @@ async fn robots_are_shown_in_their_own_view() {
 /// by the time of insertion, for all sites at once.
 #[tokio::test]
 async fn a_condition_on_the_site_reads_that_site_only() {
-    let Some(stack) = local::stack_or_skip("a_condition_on_the_site_reads_that_site_only") else { return };
+    let Some(stack) = local::database_or_skip("a_condition_on_the_site_reads_that_site_only") else { return };
     let place = Place::migrated(stack, "pushdown").await;
     place.insert(&anna()).await;
     let views =
