@@ -1,9 +1,9 @@
 //! Makes the `RawHit` from what the client says, what its connection shows, and what the policy permits.
 
-use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use schemas::{Consent, Contact, Kind, Protocol, RawHit, Signal, Text};
+use service::privacy::anonymous::network_part;
 use service::sites::Site;
 use uuid::Uuid;
 
@@ -100,7 +100,7 @@ pub fn assemble<'a>(fields: Fields<'a>, client: &Client<'a>, context: Context<'a
         time_zone: fields.timezone.0,
         user_agent: client.user_agent(),
         client_hints: client.hints(),
-        ip: if anonymous { truncated(client.ip) } else { client.ip }.to_string().into(),
+        ip: if anonymous { network_part(client.ip) } else { client.ip }.to_string().into(),
         ip_policy: context.site.ip,
         signal: context.signal,
         contact: fields.contact.filter(|_| !anonymous).and_then(contact),
@@ -109,21 +109,6 @@ pub fn assemble<'a>(fields: Fields<'a>, client: &Client<'a>, context: Context<'a
         tag_version: fields.tag.0,
     };
     Assembled { hit, identity, invalid: checked.invalid }
-}
-
-/// An address with which nobody can be found: without the last byte (IPv4) or the last ten (IPv6).
-#[must_use]
-pub fn truncated(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            [a, b, c, 0].into()
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            [a, b, c, 0, 0, 0, 0, 0].into()
-        }
-    }
 }
 
 /// A kind by its parameter, or a custom event of that name.
@@ -362,6 +347,6 @@ mod tests {
 
     #[test]
     fn ipv6_keeps_its_first_48_bits() {
-        assert_eq!(truncated("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1::");
+        assert_eq!(network_part("2001:db8:1:2:3:4:5:6".parse().unwrap()).to_string(), "2001:db8:1::");
     }
 }

@@ -2,9 +2,9 @@
 //! since there is no telling what it holds.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use schemas::{EnrichedHit, IpPolicy, Text};
+use service::privacy::anonymous::network_part;
 
 use super::{Context, Problem, note};
 
@@ -15,23 +15,9 @@ pub(super) fn apply<'a>(hit: &mut EnrichedHit<'a>, context: &Context<'a>) {
     }
     hit.hit.ip = match (hit.hit.ip_policy, address) {
         (IpPolicy::None, _) | (_, None) => Text::default(),
-        (IpPolicy::Truncated, Some(address)) => Cow::Owned(truncated(address).to_string()),
+        (IpPolicy::Truncated, Some(address)) => Cow::Owned(network_part(address).to_string()),
         (IpPolicy::Full, Some(address)) => Cow::Owned(address.to_string()),
     };
-}
-
-/// The first three of four bytes, or the first three of eight groups: a provider's customers, not one of them.
-pub(super) fn truncated(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, c, _] = address.octets();
-            IpAddr::V4(Ipv4Addr::new(a, b, c, 0))
-        }
-        IpAddr::V6(address) => {
-            let [a, b, c, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,9 +13,10 @@
 use std::net::IpAddr;
 
 use schemas::{Consent, EnrichedHit, PartnerMatch, PartnerRecord, RawHit, Signal, VisitorIdSource};
+use service::privacy::anonymous::network_part;
 use sha2::{Digest, Sha256};
 
-use super::{Context, address_policy};
+use super::Context;
 
 pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, context: &Context<'a>) {
     if context.partners.is_empty() {
@@ -60,7 +61,7 @@ fn by_address<'a>(hit: &RawHit<'_>, context: &Context<'a>) -> Option<PartnerReco
 /// The longest range that an address can be said to be in. The collector cuts addresses under an objection as the
 /// address policy does, and one that ends in zeros may have been cut.
 fn longest_range(hit: &RawHit<'_>, address: IpAddr) -> u8 {
-    let cut = hit.signal != Signal::None && address_policy::truncated(address) == address;
+    let cut = hit.signal != Signal::None && network_part(address) == address;
     match (address, cut) {
         (IpAddr::V4(_), true) => 24,
         (IpAddr::V4(_), false) => 32,

@@ -17,24 +17,26 @@ pub fn anonymise(hit: &mut RawHit<'_>) {
     if hit.ip_policy == IpPolicy::Full {
         hit.ip_policy = IpPolicy::Truncated;
     }
-    hit.ip = network_part(&hit.ip).map_or_else(Text::default, Text::Owned);
+    hit.ip = hit.ip.parse().map_or_else(|_| Text::default(), |address| Text::Owned(network_part(address).to_string()));
     for address in [&mut hit.page_url, &mut hit.referrer, &mut hit.target_url] {
         cut_query(address);
     }
 }
 
-/// The first three of four bytes, or the first three of eight groups.
-fn network_part(address: &str) -> Option<String> {
-    Some(match address.parse().ok()? {
+/// What is left of an address that is cut: the first three of four bytes, or the first three of eight groups. A provider's
+/// customers, not one of them.
+#[must_use]
+pub fn network_part(address: IpAddr) -> IpAddr {
+    match address {
         IpAddr::V4(address) => {
             let [a, b, c, _] = address.octets();
-            IpAddr::from([a, b, c, 0]).to_string()
+            [a, b, c, 0].into()
         }
         IpAddr::V6(address) => {
             let [a, b, c, ..] = address.segments();
-            IpAddr::from([a, b, c, 0, 0, 0, 0, 0]).to_string()
+            [a, b, c, 0, 0, 0, 0, 0].into()
         }
-    })
+    }
 }
 
 fn cut_query(address: &mut Text<'_>) {
