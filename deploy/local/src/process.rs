@@ -185,26 +185,28 @@ impl Process {
     /// it ended by itself in time.
     pub fn stop(&mut self) -> bool {
         drop(self.child.stdin.take());
-        if self.wait(self.stop_within) {
+        if self.wait(self.stop_within, |process| process.ended().is_some()) {
             return true;
         }
         self.kill();
         false
     }
 
-    /// Kills it and everything it started, at once (SIGKILL).
+    /// Kills it and everything it started, at once (SIGKILL), and waits until all of that is gone: a server under a
+    /// launcher keeps its ports a moment longer than the launcher lives.
     pub fn kill(&mut self) {
         let group = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(group) = group.filter(|_| self.ended().is_none()) {
-            // It may have ended in this very moment, which is what is wanted.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-        self.wait(Duration::from_secs(5));
+        let Some(group) = group.filter(|_| self.ended().is_none()) else { return };
+        // It may have ended in this very moment, which is what is wanted.
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let gone =
+            |process: &mut Self| process.ended().is_some() && rustix::process::test_kill_process_group(group).is_err();
+        self.wait(Duration::from_secs(5), gone);
     }
 
-    fn wait(&mut self, within: Duration) -> bool {
+    fn wait(&mut self, within: Duration, done: impl Fn(&mut Self) -> bool) -> bool {
         let deadline = Instant::now() + within;
-        while self.ended().is_none() {
+        while !done(self) {
             if Instant::now() >= deadline {
                 return false;
             }
@@ -266,6 +268,22 @@ mod tests {
         process.wait_until(Duration::from_secs(10), up).unwrap();
         assert!(process.stop(), "it had to be killed");
         assert!(tail(&log).contains("asked"), "{}", tail(&log));
+    }
+
+    #[test]
+    fn after_a_kill_nothing_of_the_server_is_left() {
+        for _ in 0..20 {
+            let directory = tempfile::tempdir().unwrap();
+            let log = directory.path().join("server.log");
+            let script = "echo up; for n in 1 2 3 4 5 6 7 8; do sleep 600 & done; wait";
+            let mut process =
+                Process::start_on_lifeline("server", &shell(script), &log, Fate::Keep, directory.path()).unwrap();
+            let up = || tail(&log).contains("up").then_some(()).ok_or_else(|| "not up".to_owned());
+            process.wait_until(Duration::from_secs(10), up).unwrap();
+            let group = rustix::process::Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
+            process.kill();
+            assert!(rustix::process::test_kill_process_group(group).is_err(), "some of the server still runs");
+        }
     }
 
     #[test]
