@@ -120,6 +120,38 @@ fn what_is_too_old_is_counted_and_not_published() {
 }
 
 #[test]
+fn a_spool_file_that_is_gone_is_counted_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file of these holds a few hits; long enough that a busy machine is not taken for a broker that is away.
+    let collector = with_spool(folder.path(), &["--spool-bytes", "8000", "--publish-deadline", "3000"]);
+    collector.broker.broker_down(1).unwrap();
+    let mut spooled = 0;
+    let files = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "spool")).collect();
+        files.sort();
+        files
+    };
+    while files().len() < 3 {
+        assert_eq!(outcome(&collector, &format!("visitor-{spooled}"), spooled), (200, "spooled".to_owned()));
+        spooled += 1;
+    }
+    std::fs::remove_file(&files()[1]).unwrap();
+    collector.broker.broker_up(1).unwrap();
+    collector.until("the others are published", || collector.metrics.spool_bytes.get() == 0);
+    let lost = collector.metrics.spool_lost.get();
+    assert!(lost > 0 && collector.metrics.spool_published.get() == spooled as u64 - lost, "{lost} of {spooled}");
+    let published = published(&collector);
+    assert_eq!(published.len() as u64, spooled as u64 - lost);
+    assert!(published.contains_key(&format!("visitor-{}", spooled - 1)), "what comes after it");
+    let missing = (0..spooled).find(|number| !published.contains_key(&format!("visitor-{number}"))).unwrap();
+    collector.until("its visitors' hits go to the broker again", || {
+        outcome(&collector, &format!("visitor-{missing}"), spooled).1 == "accepted"
+    });
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
 fn a_folder_is_one_collectors_alone() {
     let folder = tempfile::tempdir().unwrap();
     let _first = with_spool(folder.path(), &[]);

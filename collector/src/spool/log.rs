@@ -15,6 +15,8 @@
 //!
 //! Where whole records stand after a broken one, a crash tore a batch that was never acknowledged, or the disk lost what
 //! it had synced: nobody can tell. What stands before is replayed, and the segment is then set aside and not removed.
+//!
+//! Where a segment is gone, somebody took it away: no argument helps its records, and those of the others are given on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -162,8 +164,8 @@ impl<S: Storage> Log<S> {
     /// or nothing when all is replayed.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] where the front segment is not what was written: asking again gives the same. Any
-    /// other where the disk does not answer now.
+    /// [`io::ErrorKind::InvalidData`] where the front segment is not what was written, [`io::ErrorKind::NotFound`] where it
+    /// is gone: asking again gives the same. Any other where the disk does not answer now.
     pub fn peek(&self, most: usize, mut each: impl FnMut(&Record<'_>)) -> io::Result<Option<Position>> {
         let mut from = self.front;
         for extent in &self.segments {
@@ -210,19 +212,33 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// Where it can't be renamed.
     pub fn set_front_aside(&mut self) -> io::Result<Option<u64>> {
+        let Some(at) = self.front_segment() else { return Ok(None) };
+        self.storage.set_aside(self.segments[at].number)?;
+        Ok(Some(self.pass_over(at)))
+    }
+
+    /// Forgets the segment that is to be replayed next, which is gone, and returns its number.
+    pub fn forget_front(&mut self) -> Option<u64> {
+        self.front_segment().map(|at| self.pass_over(at))
+    }
+
+    /// Which segment holds the next record.
+    fn front_segment(&self) -> Option<usize> {
         let front = self.front;
-        let is_left = |extent: &Extent| {
+        self.segments.iter().position(|extent| {
             extent.number > front.segment || (extent.number == front.segment && front.offset < extent.bytes)
-        };
-        let Some(at) = self.segments.iter().position(is_left) else { return Ok(None) };
+        })
+    }
+
+    /// Goes on behind a segment as if it had never been, and returns its number.
+    fn pass_over(&mut self, at: usize) -> u64 {
         let number = self.segments[at].number;
-        self.storage.set_aside(number)?;
         self.segments.remove(at);
         if at == self.segments.len() {
             self.open = None;
         }
         self.front = Position { segment: number + 1, offset: 0 };
-        Ok(Some(number))
+        number
     }
 
     fn forget_replayed(&mut self) -> io::Result<()> {
@@ -233,11 +249,13 @@ impl<S: Storage> Log<S> {
             if !replayed || (is_open && first.bytes == 0) {
                 return Ok(());
             }
-            if self.suspect.contains(&first.number) {
-                self.storage.set_aside(first.number)?;
+            let gone = if self.suspect.contains(&first.number) {
+                self.storage.set_aside(first.number)
             } else {
-                self.storage.remove(first.number)?;
-            }
+                self.storage.remove(first.number)
+            };
+            // One that somebody else took away is gone as well.
+            gone.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
             self.segments.pop_front();
             if is_open {
                 self.open = None;

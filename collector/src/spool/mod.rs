@@ -289,28 +289,43 @@ impl<S: Storage> Shared<S> {
         read.ok().flatten().map(|to| Step { messages, expired, keys, to })
     }
 
-    /// A segment that is not what was written will never be read and is set aside; any other fault may pass.
+    /// A segment that is gone or not what was written will never be read and is given up; any other fault may pass.
     fn cannot_read(&self, log: &mut Log<S>, error: &io::Error) {
         let is_news = !self.unanswered.swap(true, Ordering::Relaxed);
-        if error.kind() != io::ErrorKind::InvalidData {
-            if is_news {
-                tracing::error!(%error, "the spool's disk can't be read now; replay tries it again");
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                let Some(segment) = log.forget_front() else { return };
+                let (file, hits) = (self.file(segment), self.give_up(log, segment));
+                tracing::error!(%error, file, hits, "a spool file is gone, its hits are lost; if it was moved away, put it back and start the collector again");
             }
-            return;
+            io::ErrorKind::InvalidData => match log.set_front_aside() {
+                Ok(Some(segment)) => {
+                    let (file, hits) = (self.file(segment), self.give_up(log, segment));
+                    self.metrics.spool_unreadable.inc();
+                    tracing::error!(%error, file, hits, "a spool file can't be read and is set aside as .damaged; what is left of it is not published");
+                }
+                Ok(None) => {}
+                Err(error) if is_news => {
+                    tracing::error!(%error, "a spool file can't be read, nor set aside; tried again")
+                }
+                Err(_) => {}
+            },
+            _ if is_news => tracing::error!(%error, "the spool's disk can't be read now; replay tries it again"),
+            _ => {}
         }
-        match log.set_front_aside() {
-            Ok(segment) => {
-                tracing::error!(%error, ?segment, "a spool segment can't be read and is set aside as .damaged; what is left of it is not published");
-                self.metrics.spool_unreadable.inc();
-                self.metrics.spool_bytes.set(log.bytes() as i64);
-                segment.into_iter().for_each(|segment| lock(&self.pending).lost(segment));
-                self.unanswered.store(false, Ordering::Relaxed);
-            }
-            Err(error) if is_news => {
-                tracing::error!(%error, "a spool segment can't be read, nor set aside; tried again")
-            }
-            Err(_) => {}
-        }
+    }
+
+    fn file(&self, segment: u64) -> String {
+        self.settings.path.join(storage::file_name(segment)).display().to_string()
+    }
+
+    /// Counts what is lost with a segment of which nothing is published any more; says how many hits.
+    fn give_up(&self, log: &Log<S>, segment: u64) -> u64 {
+        let lost = lock(&self.pending).lost(segment);
+        self.metrics.spool_lost.inc_by(lost);
+        self.metrics.spool_bytes.set(log.bytes() as i64);
+        self.unanswered.store(false, Ordering::Relaxed);
+        lost
     }
 
     fn published(&self, step: Step) {

@@ -2,13 +2,14 @@
 //!
 //! The disk keeps for each segment what was written and how much of it is synced. It can be told to fail: an append
 //! then leaves a part of its bytes, a sync leaves them unsynced and may drop them, a read gives nothing. A crash keeps what is synced and any
-//! part of the rest, possibly with damage in it, and loses segments only that were not made durable.
+//! part of the rest, possibly with damage in it, and loses segments only that were not made durable. Somebody may take a
+//! whole segment away, also one that is being written.
 //!
-//! The model is a list of obligations: each batch that was acknowledged, in order, until it was advanced over. After
-//! every crash the log must give all obligations, in order; between them only batches that were written and not
+//! The model is a list of obligations: each batch that was acknowledged, in order, until it was advanced over or its
+//! segment was taken away. After every crash the log must give all obligations, in order; between them only batches that were written and not
 //! acknowledged may stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 
@@ -87,7 +88,8 @@ impl Storage for FaultyStorage {
     fn read(&self, number: u64, offset: u64, most: usize) -> io::Result<Vec<u8>> {
         let mut disk = self.0.lock().unwrap();
         disk.fail()?;
-        let bytes = &disk.segments[&number].bytes[offset as usize..];
+        let content = disk.segments.get(&number).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let bytes = &content.bytes[offset as usize..];
         Ok(bytes[..bytes.len().min(most)].to_vec())
     }
 
@@ -117,7 +119,9 @@ impl Segment for FaultySegment {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut disk = self.0.lock().unwrap();
         let fault = disk.next();
-        let content = &mut disk.segments.get_mut(&self.1).unwrap().bytes;
+        // A file that has no name any more takes everything, and nobody will ever read it.
+        let mut gone = Content::default();
+        let content = &mut disk.segments.get_mut(&self.1).unwrap_or(&mut gone).bytes;
         match fault {
             Fault::None => content.extend_from_slice(bytes),
             Fault::Fails(after) => {
@@ -131,11 +135,12 @@ impl Segment for FaultySegment {
     fn sync(&mut self) -> io::Result<()> {
         let mut disk = self.0.lock().unwrap();
         let fault = disk.next();
-        let content = disk.segments.get_mut(&self.1).unwrap();
         if fault != Fault::None {
             return Err(io::Error::other("lost write"));
         }
-        content.synced = content.bytes.len();
+        if let Some(content) = disk.segments.get_mut(&self.1) {
+            content.synced = content.bytes.len();
+        }
         Ok(())
     }
 }
@@ -152,6 +157,8 @@ enum Deed {
     Crash { kept: usize, damage: Option<usize> },
     /// The next operations on the disk go like this.
     Disk(Vec<Fault>),
+    /// Somebody takes one of the segments away.
+    Take(prop::sample::Index),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Deed>> {
@@ -162,6 +169,7 @@ fn steps() -> impl Strategy<Value = Vec<Deed>> {
         1 => Just(Deed::Restart),
         1 => (0_usize..300, prop::option::of(0_usize..100)).prop_map(|(kept, damage)| Deed::Crash { kept, damage }),
         2 => prop::collection::vec(fault, 1..6).prop_map(Deed::Disk),
+        1 => any::<prop::sample::Index>().prop_map(Deed::Take),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -172,6 +180,8 @@ struct Bench {
     log: Log<FaultyStorage>,
     /// Numbers of acknowledged records that were not advanced over, in order.
     owed: Vec<u64>,
+    /// Segment of each record that was acknowledged.
+    segments: HashMap<u64, u64>,
     next: u64,
 }
 
@@ -185,7 +195,7 @@ impl Bench {
     fn new() -> Self {
         let storage = FaultyStorage::default();
         let log = Log::open(storage.clone(), BOUNDS, |_, _| ()).unwrap();
-        Self { storage, log, owed: Vec::new(), next: 0 }
+        Self { storage, log, owed: Vec::new(), segments: HashMap::new(), next: 0 }
     }
 
     fn append(&mut self, sizes: &[usize]) {
@@ -195,8 +205,11 @@ impl Bench {
             Record { spooled_at: 1, dead: false, key: &key, value: &value }.write(&mut batch);
             self.next += 1;
         }
-        if self.log.append(&batch).is_ok() {
-            self.owed.extend(first..self.next);
+        if let Ok(segment) = self.log.append(&batch) {
+            self.segments.extend((first..self.next).map(|number| (number, segment)));
+            if self.storage.0.lock().unwrap().segments.contains_key(&segment) {
+                self.owed.extend(first..self.next);
+            }
             assert!(self.log.bytes() <= BOUNDS.bytes, "the log has outgrown its bound");
         }
     }
@@ -206,6 +219,11 @@ impl Bench {
         let mut read = Vec::new();
         let to = match self.log.peek(most, |record| read.push(number(record))) {
             Ok(to) => to,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let gone = self.log.forget_front().unwrap();
+                assert!(!self.storage.0.lock().unwrap().segments.contains_key(&gone), "segment {gone} is there");
+                return true;
+            }
             Err(error) => {
                 assert_ne!(error.kind(), io::ErrorKind::InvalidData, "what is whole was taken for damaged");
                 return true;
@@ -250,7 +268,19 @@ impl Bench {
                 self.open();
             }
             Deed::Disk(faults) => self.storage.0.lock().unwrap().faults.clone_from(faults),
+            Deed::Take(which) => self.take(which),
         }
+    }
+
+    fn take(&mut self, which: &prop::sample::Index) {
+        let mut disk = self.storage.0.lock().unwrap();
+        let numbers: Vec<u64> = disk.segments.keys().copied().collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let taken = *which.get(&numbers);
+        disk.segments.remove(&taken);
+        self.owed.retain(|number| self.segments[number] != taken);
     }
 }
 
@@ -267,6 +297,10 @@ proptest! {
         // Each step moves the front on, so this ends.
         while bench.replay(500) {}
         prop_assert!(bench.owed.is_empty(), "left: {:?}", bench.owed);
+        // What was taken away takes up no room. A segment whose removal the disk refused goes with the next.
+        bench.append(&[1]);
+        while bench.replay(500) {}
+        prop_assert_eq!(bench.log.bytes(), 0);
     }
 }
 
@@ -367,6 +401,7 @@ fn a_damaged_segment_is_set_aside_and_its_visitors_wait_no_more() {
     assert_eq!((spool.metrics.spool_unreadable.get(), storage.list().unwrap().len()), (0, 3));
     assert!(spool.next_step(1000).is_none());
     assert_eq!((spool.metrics.spool_unreadable.get(), storage.list().unwrap()), (1, vec![1, 2]));
+    assert_eq!(spool.metrics.spool_lost.get(), 1);
     let waits = |key: &[u8]| lock(&spool.pending).holds(spool.hasher.hash_one(key));
     assert!(!waits(b"a") && waits(b"b") && waits(b"c"));
     for key in [b"b", b"c"] {
@@ -375,4 +410,38 @@ fn a_damaged_segment_is_set_aside_and_its_visitors_wait_no_more() {
         spool.published(step);
     }
     assert!(lock(&spool.pending).is_empty() && spool.next_step(1000).is_none());
+}
+
+/// The others are published, and hits of its visitors go to Kafka again.
+#[test]
+fn a_segment_that_is_gone_is_lost_and_holds_nobody_up() {
+    let (spool, storage) = spool();
+    for key in [b"a", b"b", b"a", b"c"] {
+        put(&spool, key);
+    }
+    assert_eq!(storage.list().unwrap(), [0, 1, 2, 3]);
+    storage.remove(0).unwrap();
+    assert!(spool.next_step(1000).is_none());
+    let waits = |key: &[u8]| lock(&spool.pending).holds(spool.hasher.hash_one(key));
+    assert!(waits(b"a") && waits(b"b") && waits(b"c"), "one of a's is left");
+    let step = spool.next_step(1000).unwrap();
+    assert_eq!(step.messages[0].1, b"b");
+    // It goes while it is on its way.
+    storage.remove(1).unwrap();
+    spool.published(step);
+    storage.remove(2).unwrap();
+    assert!(spool.next_step(1000).is_none());
+    assert!(!waits(b"a") && !waits(b"b"));
+    // The one that is being written.
+    storage.remove(3).unwrap();
+    assert!(spool.next_step(1000).is_none());
+    put(&spool, b"d");
+    assert_eq!(storage.list().unwrap(), [4]);
+    let step = spool.next_step(1000).unwrap();
+    assert_eq!(step.messages[0].1, b"d");
+    spool.published(step);
+    let Metrics { spool_lost, spool_published, spool_unreadable, spool_bytes, .. } = &*spool.metrics;
+    assert_eq!((spool_lost.get(), spool_published.get(), spool_unreadable.get()), (3, 2, 0));
+    assert_eq!(spool_bytes.get(), 0);
+    assert!(lock(&spool.pending).is_empty());
 }
