@@ -6,8 +6,9 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::time::Duration;
 
-use support::{Fixture, header};
+use support::{Fixture, header, status_of};
 
 fn with_spool(folder: &std::path::Path, more: &[&str]) -> Fixture {
     let spool = ["--spool", folder.to_str().unwrap()];
@@ -58,6 +59,30 @@ fn while_the_broker_is_away_hits_are_spooled_and_afterwards_published_in_order()
     let published = published(&collector);
     assert_eq!(published["b"], (1..20).collect::<Vec<_>>());
     assert_eq!(published["a"], (0..20).chain(21..=number).collect::<Vec<_>>());
+    collector.assert_outcomes_add_up();
+}
+
+/// An answer that comes after the deadline is one all the same.
+#[test]
+fn what_kafka_acknowledges_late_is_not_published_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = with_spool(folder.path(), &[]);
+    collector.broker.broker_round_trip_time(1, Duration::from_millis(1500)).unwrap();
+    // At once, so that they are given to the client before it is known to be slow.
+    let requests: Vec<_> = (0..8)
+        .map(|visitor| {
+            let (address, path) = (collector.address, format!("/p.gif?site=demo&visitor={visitor}&p.number=1"));
+            std::thread::spawn(move || status_of(address, &path))
+        })
+        .collect();
+    requests.into_iter().for_each(|request| assert_eq!(request.join().unwrap(), 200));
+    assert_eq!(collector.outcomes(), HashMap::from([("spooled", 8)]));
+    collector.until("they are passed over", || collector.metrics.spool_bytes.get() == 0);
+    assert_eq!(collector.metrics.spool_published.get(), 8);
+    collector.broker.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    assert_eq!(collector.hits(|_, _| ()), 8, "messages, not ids");
+    collector.until("hits go to the broker again", || outcome(&collector, "0", 2).1 == "accepted");
+    assert_eq!(published(&collector)["0"], [1, 2]);
     collector.assert_outcomes_add_up();
 }
 

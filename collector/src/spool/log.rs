@@ -110,12 +110,12 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Appends a batch of records, in the form that [`Record::write`] gives them. When it returns, they are durable, in the
-    /// segment whose number it gives.
+    /// Appends a batch of records, in the form that [`Record::write`] gives them. When it returns, they are durable, one
+    /// behind the other from the place on that it gives.
     ///
     /// # Errors
     /// Where the bound is reached or the disk fails; then the batch is not acknowledged.
-    pub fn append(&mut self, batch: &[u8]) -> Result<u64, AppendError> {
+    pub fn append(&mut self, batch: &[u8]) -> Result<Position, AppendError> {
         if self.bytes() + batch.len() as u64 > self.bounds.bytes {
             return Err(AppendError::Full(self.bounds.bytes));
         }
@@ -140,7 +140,7 @@ impl<S: Storage> Log<S> {
         let _ = self.storage.remove(newest);
     }
 
-    fn append_to_segment(&mut self, batch: &[u8]) -> io::Result<u64> {
+    fn append_to_segment(&mut self, batch: &[u8]) -> io::Result<Position> {
         let full = self.segments.back().is_some_and(|last| last.bytes >= self.bounds.segment_bytes);
         let segment = match &mut self.open {
             Some(segment) if !full => segment,
@@ -156,17 +156,23 @@ impl<S: Storage> Log<S> {
         segment.append(batch)?;
         segment.sync()?;
         let last = self.segments.back_mut().ok_or_else(|| io::Error::other("the segment is gone"))?;
+        let at = Position { segment: last.number, offset: last.bytes };
         last.bytes += batch.len() as u64;
-        Ok(last.number)
+        Ok(at)
     }
 
-    /// Records from the front on, `most` bytes or one record: each handed to `each`. Returns the place after the last,
-    /// or nothing when all is replayed.
+    /// Records from the front on, `most` bytes or one record, and none from the place `until` on, where one begins: each
+    /// handed to `each` with its place. Returns the place after the last, or nothing when there are none.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] where the front segment is not what was written, [`io::ErrorKind::NotFound`] where it
     /// is gone: asking again gives the same. Any other where the disk does not answer now.
-    pub fn peek(&self, most: usize, mut each: impl FnMut(&Record<'_>)) -> io::Result<Option<Position>> {
+    pub fn peek(
+        &self,
+        most: usize,
+        until: Option<Position>,
+        mut each: impl FnMut(Position, &Record<'_>),
+    ) -> io::Result<Option<Position>> {
         let mut from = self.front;
         for extent in &self.segments {
             if extent.number < from.segment {
@@ -178,21 +184,27 @@ impl<S: Storage> Log<S> {
             if from.offset >= extent.bytes {
                 continue;
             }
-            let left = (extent.bytes - from.offset) as usize;
+            let end = match until {
+                Some(until) if until <= from => return Ok(None),
+                Some(until) if until.segment == from.segment => until.offset,
+                _ => extent.bytes,
+            };
+            let left = (end - from.offset) as usize;
             let mut bytes = self.storage.read(extent.number, from.offset, left.min(most))?;
-            let mut taken = scan(&bytes, |_, record| each(record));
+            let at = |offset| Position { offset: from.offset + offset, ..from };
+            let mut taken = scan(&bytes, |offset, record| each(at(offset), record));
             if taken == 0 && bytes.len() < left {
                 // The first record is larger than what was asked for.
                 bytes = self.storage.read(extent.number, from.offset, left)?;
                 if let Front::Whole(record, length) = record::read(&bytes) {
-                    record.iter().for_each(&mut each);
+                    record.iter().for_each(|record| each(from, record));
                     taken = length;
                 }
             }
             if taken == 0 {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a record that was synced cannot be read"));
             }
-            return Ok(Some(Position { offset: from.offset + taken as u64, ..from }));
+            return Ok(Some(at(taken as u64)));
         }
         Ok(None)
     }

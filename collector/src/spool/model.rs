@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use proptest::prelude::*;
 
+use super::handed::Fate;
 use super::storage::Segment;
 use super::*;
 
@@ -205,7 +206,7 @@ impl Bench {
             Record { spooled_at: 1, dead: false, key: &key, value: &value }.write(&mut batch);
             self.next += 1;
         }
-        if let Ok(segment) = self.log.append(&batch) {
+        if let Ok(Position { segment, .. }) = self.log.append(&batch) {
             self.segments.extend((first..self.next).map(|number| (number, segment)));
             if self.storage.0.lock().unwrap().segments.contains_key(&segment) {
                 self.owed.extend(first..self.next);
@@ -217,7 +218,7 @@ impl Bench {
     /// False when there was nothing to replay.
     fn replay(&mut self, most: usize) -> bool {
         let mut read = Vec::new();
-        let to = match self.log.peek(most, |record| read.push(number(record))) {
+        let to = match self.log.peek(most, None, |_, record| read.push(number(record))) {
             Ok(to) => to,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let gone = self.log.forget_front().unwrap();
@@ -343,7 +344,7 @@ fn a_full_log_refuses_and_takes_again_once_replayed() {
     Record { spooled_at: 1, dead: false, key: &[0; 8], value: &[7; 1000] }.write(&mut batch);
     let taken = (0..10).take_while(|_| bench.log.append(&batch).is_ok()).count();
     assert_eq!(taken, 3);
-    let to = bench.log.peek(1, |_| ()).unwrap().unwrap();
+    let to = bench.log.peek(1, None, |_, _| ()).unwrap().unwrap();
     bench.log.advance(to).unwrap();
     assert!(bench.log.append(&batch).is_ok());
 }
@@ -354,6 +355,7 @@ fn spool() -> (Shared<FaultyStorage>, FaultyStorage) {
     let spool = Shared {
         log: Mutex::new(Log::open(storage.clone(), BOUNDS, |_, _| ()).unwrap()),
         pending: Mutex::default(),
+        handed: Mutex::default(),
         unanswered: AtomicBool::new(false),
         hasher: RandomState::new(),
         settings,
@@ -364,11 +366,15 @@ fn spool() -> (Shared<FaultyStorage>, FaultyStorage) {
 }
 
 fn put(spool: &Shared<FaultyStorage>, key: &[u8]) {
+    put_handed(spool, key, None);
+}
+
+fn put_handed(spool: &Shared<FaultyStorage>, key: &[u8], handover: Option<Arc<dyn Handover>>) {
     let (mut bytes, keys) = (Vec::new(), vec![spool.hasher.hash_one(key)]);
     Record { spooled_at: 1000, dead: false, key, value: &[7; 300] }.write(&mut bytes);
     lock(&spool.pending).enter(&keys);
     let (done, _) = oneshot::channel();
-    assert!(spool.commit(Append { bytes, keys, done }, &channel().1));
+    assert!(spool.commit(Append { bytes, keys, handover, done }, &channel().1));
 }
 
 /// As when descriptors run out: the segment is whole.
@@ -444,4 +450,72 @@ fn a_segment_that_is_gone_is_lost_and_holds_nobody_up() {
     assert_eq!((spool_lost.get(), spool_published.get(), spool_unreadable.get()), (3, 2, 0));
     assert_eq!(spool_bytes.get(), 0);
     assert!(lock(&spool.pending).is_empty());
+}
+
+#[derive(Debug)]
+struct Client(Mutex<Fate>);
+
+impl Handover for Client {
+    fn fate(&self) -> Fate {
+        *self.0.lock().unwrap()
+    }
+}
+
+/// Nothing of a record's visitor passes it, and what is behind it waits.
+#[test]
+fn what_kafkas_client_has_too_waits_for_its_fate_and_is_published_only_if_it_failed() {
+    let (spool, _) = spool();
+    let clients = [(); 3].map(|()| Arc::new(Client(Mutex::new(Fate::Open))));
+    let tell = |client: usize, fate| *clients[client].0.lock().unwrap() = fate;
+    put(&spool, b"a");
+    for (key, client) in [b"b", b"c", b"d"].into_iter().zip(&clients) {
+        put_handed(&spool, key, Some(Arc::<Client>::clone(client)));
+    }
+    put(&spool, b"e");
+    let mut published = Vec::new();
+    let mut replay = || {
+        while let Some(step) = spool.next_step(1000) {
+            published.extend(step.messages.iter().map(|(_, key, _)| key[0]));
+            spool.published(step);
+        }
+        String::from_utf8(published.clone()).unwrap()
+    };
+    tell(1, Fate::Stored);
+    assert_eq!(replay(), "a");
+    let waits = |key: &[u8]| lock(&spool.pending).holds(spool.hasher.hash_one(key));
+    assert!(!waits(b"a") && waits(b"b") && waits(b"c") && waits(b"e"));
+    tell(0, Fate::Failed);
+    assert_eq!(replay(), "ab");
+    assert!(!waits(b"c") && waits(b"d"));
+    tell(2, Fate::Stored);
+    assert_eq!(replay(), "abe");
+    assert_eq!(spool.metrics.spool_published.get(), 5);
+    assert!(lock(&spool.pending).is_empty() && spool.metrics.spool_bytes.get() == 0);
+}
+
+/// Several records of one request, between those of others that were written with them.
+#[test]
+fn a_request_is_passed_over_whole_and_nothing_beside_it() {
+    let (spool, _) = spool();
+    let append = |keys: &[&[u8]], handover: Option<Arc<dyn Handover>>| {
+        let mut bytes = Vec::new();
+        for key in keys {
+            Record { spooled_at: 1000, dead: false, key, value: b"a hit" }.write(&mut bytes);
+        }
+        let keys: Vec<u64> = keys.iter().map(|key| spool.hasher.hash_one(*key)).collect();
+        lock(&spool.pending).enter(&keys);
+        Append { bytes, keys, handover, done: oneshot::channel().0 }
+    };
+    let stored: Arc<dyn Handover> = Arc::new(Fate::Stored);
+    let (waits, waiting) = channel();
+    waits.send(append(&[b"b", b"c"], Some(Arc::clone(&stored)))).unwrap();
+    waits.send(append(&[b"d", b"e"], None)).unwrap();
+    waits.send(append(&[b"f"], Some(Arc::new(Fate::Failed)))).unwrap();
+    waits.send(append(&[b"g"], Some(stored))).unwrap();
+    assert!(spool.commit(append(&[b"a"], None), &waiting));
+    let step = spool.next_step(1000).unwrap();
+    let published: Vec<u8> = step.messages.iter().map(|(_, key, _)| key[0]).collect();
+    assert_eq!((published.as_slice(), step.stored), (&b"adef"[..], 3));
+    spool.published(step);
+    assert!(lock(&spool.pending).is_empty() && spool.next_step(1000).is_none());
 }
