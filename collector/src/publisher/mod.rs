@@ -24,7 +24,7 @@
 //!
 //! An idempotent producer may meet a fatal error, after which it takes nothing more: it is then replaced by a new one. What
 //! it held has failed, and is with its requests or in the spool. What of it had arrived, and what had arrived of a process that
-//! was killed or ended during an outage, arrives twice, under one hit id: the enricher drops it within its window.
+//! ended before it was acknowledged, arrives twice, under one hit id: the enricher drops it within its window.
 //!
 //! One thread gives what is spooled back to Kafka, in order, by the same producer: so per partition it comes after all
 //! that the client already holds. The first step that is acknowledged says that the brokers take hits again.
@@ -334,7 +334,9 @@ impl Publisher {
         let deadline = if self.spool.is_some() { deadline.min(FLUSH_WITH_SPOOL) } else { deadline };
         // What is left is counted in bytes, and with a spool it is there.
         let _ = self.producer.load().flush(deadline);
-        if self.spool.is_some() { 0 } else { self.waiting.bytes() }
+        let Some(spool) = &self.spool else { return self.waiting.bytes() };
+        spool.forget_stored();
+        0
     }
 
     /// Gives what is spooled to Kafka until `shutdown`.

@@ -44,6 +44,12 @@ impl Handed {
         before.is_some_and(|(_, (to, handover))| at < *to && handover.fate() == Fate::Stored)
     }
 
+    /// How far what the client has stored goes on from a place; nothing where none of it stands there.
+    pub(super) fn stored_until(&self, at: Position) -> Option<Position> {
+        let (_, (to, _)) = self.0.range(..=at).next_back().filter(|_| self.is_stored(at))?;
+        Some(*to)
+    }
+
     /// Forgets the records before a place.
     pub(super) fn forget(&mut self, before: Position) {
         self.0 = self.0.split_off(&before);
@@ -71,6 +77,8 @@ mod tests {
         let stored = [at(0, 150), at(1, 99), at(1, 100), at(1, 199), at(1, 200), at(1, 300), at(2, 0)];
         assert_eq!(stored.map(|at| handed.is_stored(at)), [false, false, true, true, false, false, false]);
         assert_eq!(handed.first_open(), Some(at(2, 0)));
+        assert_eq!(handed.stored_until(at(1, 100)), Some(at(1, 200)));
+        assert_eq!((handed.stored_until(at(1, 200)), handed.stored_until(at(0, 0))), (None, None));
         handed.forget(at(1, 200));
         assert!(!handed.is_stored(at(1, 100)) && handed.first_open().is_some());
         handed.forget(at(3, 0));

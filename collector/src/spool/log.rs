@@ -209,12 +209,18 @@ impl<S: Storage> Log<S> {
         Ok(None)
     }
 
-    /// Moves the front on, to where everything before is acknowledged by Kafka.
+    /// The place of the next record.
+    #[must_use]
+    pub fn front(&self) -> Position {
+        self.front
+    }
+
+    /// Moves the front on, to where everything before is acknowledged by Kafka; never back.
     ///
     /// # Errors
     /// Where a segment can't be removed; it will be replayed again after a restart.
     pub fn advance(&mut self, to: Position) -> io::Result<()> {
-        self.front = to;
+        self.front = self.front.max(to);
         self.forget_replayed()?;
         self.storage.keep_position(&format!("{} {}", self.front.segment, self.front.offset))
     }

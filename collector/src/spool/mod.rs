@@ -208,6 +208,12 @@ impl Spool {
         self.shared.next_step(now_milliseconds())
     }
 
+    /// Forgets what stands in front and is stored by Kafka's client: a later process, which does not know that, would publish
+    /// it again. For the end, when nothing is spooled or published any more.
+    pub fn forget_stored(&self) {
+        self.shared.forget_stored();
+    }
+
     /// Says that Kafka has acknowledged the messages of a step.
     pub fn published(&self, step: Step) {
         self.shared.published(step);
@@ -359,6 +365,16 @@ impl<S: Storage> Shared<S> {
         lost
     }
 
+    fn forget_stored(&self) {
+        let (mut log, handed) = (lock(&self.log), lock(&self.handed));
+        while let Some(to) = handed.stored_until(log.front()) {
+            if let Err(error) = log.advance(to) {
+                tracing::warn!(%error, "cannot forget what is published from the spool; the next start publishes it again");
+                return;
+            }
+        }
+    }
+
     fn published(&self, step: Step) {
         let mut log = lock(&self.log);
         if let Err(error) = log.advance(step.to) {
@@ -374,4 +390,8 @@ impl<S: Storage> Shared<S> {
 }
 
 #[cfg(test)]
+mod faulty;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
+mod replay;
