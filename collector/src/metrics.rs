@@ -40,6 +40,8 @@ pub struct Metrics {
     pub spool_expired: IntCounter,
     /// Segments of the spool that could not be read.
     pub spool_unreadable: IntCounter,
+    /// Spooled hits whose segment could not be read or was gone.
+    pub spool_lost: IntCounter,
     site_reloads: IntCounterVec,
 }
 
@@ -108,6 +110,7 @@ impl Metrics {
                 "collector_spool_unreadable_segments_total",
                 "Spool segments that could not be read",
             )?,
+            spool_lost: counter("collector_spool_lost_total", "Spooled hits of segments that are unreadable or gone")?,
             site_reloads,
             registry,
         })

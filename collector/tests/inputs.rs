@@ -194,7 +194,7 @@ fn spool_files() {
     for _ in 0..FILES {
         std::fs::write(folder.path().join(format!("{:020}.spool", 0)), mutator.next()).unwrap();
         let mut log = Log::open(Folder::open(folder.path()).unwrap(), bounds, |_, _| ()).unwrap();
-        while let Some(to) = log.peek(100, |_| ()).unwrap() {
+        while let Some(to) = log.peek(100, None, |_, _| ()).unwrap() {
             log.advance(to).unwrap();
         }
         drop(log);

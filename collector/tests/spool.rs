@@ -6,8 +6,9 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::time::Duration;
 
-use support::{Fixture, header};
+use support::{Fixture, header, status_of};
 
 fn with_spool(folder: &std::path::Path, more: &[&str]) -> Fixture {
     let spool = ["--spool", folder.to_str().unwrap()];
@@ -58,6 +59,30 @@ fn while_the_broker_is_away_hits_are_spooled_and_afterwards_published_in_order()
     let published = published(&collector);
     assert_eq!(published["b"], (1..20).collect::<Vec<_>>());
     assert_eq!(published["a"], (0..20).chain(21..=number).collect::<Vec<_>>());
+    collector.assert_outcomes_add_up();
+}
+
+/// An answer that comes after the deadline is one all the same.
+#[test]
+fn what_kafka_acknowledges_late_is_not_published_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let collector = with_spool(folder.path(), &[]);
+    collector.broker.broker_round_trip_time(1, Duration::from_millis(1500)).unwrap();
+    // At once, so that they are given to the client before it is known to be slow.
+    let requests: Vec<_> = (0..8)
+        .map(|visitor| {
+            let (address, path) = (collector.address, format!("/p.gif?site=demo&visitor={visitor}&p.number=1"));
+            std::thread::spawn(move || status_of(address, &path))
+        })
+        .collect();
+    requests.into_iter().for_each(|request| assert_eq!(request.join().unwrap(), 200));
+    assert_eq!(collector.outcomes(), HashMap::from([("spooled", 8)]));
+    collector.until("they are passed over", || collector.metrics.spool_bytes.get() == 0);
+    assert_eq!(collector.metrics.spool_published.get(), 8);
+    collector.broker.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    assert_eq!(collector.hits(|_, _| ()), 8, "messages, not ids");
+    collector.until("hits go to the broker again", || outcome(&collector, "0", 2).1 == "accepted");
+    assert_eq!(published(&collector)["0"], [1, 2]);
     collector.assert_outcomes_add_up();
 }
 
@@ -117,6 +142,38 @@ fn what_is_too_old_is_counted_and_not_published() {
     collector.broker.broker_down(1).unwrap();
     assert_eq!(outcome(&collector, "a", 1).1, "spooled");
     collector.until("it has expired", || collector.metrics.spool_expired.get() == 1);
+}
+
+#[test]
+fn a_spool_file_that_is_gone_is_counted_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file of these holds a few hits; long enough that a busy machine is not taken for a broker that is away.
+    let collector = with_spool(folder.path(), &["--spool-bytes", "8000", "--publish-deadline", "3000"]);
+    collector.broker.broker_down(1).unwrap();
+    let mut spooled = 0;
+    let files = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "spool")).collect();
+        files.sort();
+        files
+    };
+    while files().len() < 3 {
+        assert_eq!(outcome(&collector, &format!("visitor-{spooled}"), spooled), (200, "spooled".to_owned()));
+        spooled += 1;
+    }
+    std::fs::remove_file(&files()[1]).unwrap();
+    collector.broker.broker_up(1).unwrap();
+    collector.until("the others are published", || collector.metrics.spool_bytes.get() == 0);
+    let lost = collector.metrics.spool_lost.get();
+    assert!(lost > 0 && collector.metrics.spool_published.get() == spooled as u64 - lost, "{lost} of {spooled}");
+    let published = published(&collector);
+    assert_eq!(published.len() as u64, spooled as u64 - lost);
+    assert!(published.contains_key(&format!("visitor-{}", spooled - 1)), "what comes after it");
+    let missing = (0..spooled).find(|number| !published.contains_key(&format!("visitor-{number}"))).unwrap();
+    collector.until("its visitors' hits go to the broker again", || {
+        outcome(&collector, &format!("visitor-{missing}"), spooled).1 == "accepted"
+    });
+    collector.assert_outcomes_add_up();
 }
 
 #[test]

@@ -5,15 +5,11 @@
 mod common;
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::bed::{Bed, PARTITIONS, RECEIVED, end, look, message, raw_hit, without_files};
 use common::until;
-use enricher::hit::Coordinates;
 use enricher::metrics::Outcome;
-use enricher::pipeline::batch::{Batch, Committed, Limits, Taken};
-use enricher::pipeline::duplicates::Remember;
 use enricher::pipeline::outbox::{Delivery, Outbox, OutboxError, Outgoing};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -414,67 +410,4 @@ async fn partitions_that_are_added_to_hits_raw_cost_one_start_afresh() {
         assert_eq!(metrics.received.get(), metrics.outcomes(), "every hit read has one outcome");
         assert_eq!(metrics.restarts.get(), 1, "{window}");
     }
-}
-
-/// Takes the only member out of the test's group, as its coordinator does with one that it no longer hears: a LeaveGroup
-/// request, version 2 (<https://kafka.apache.org/protocol.html>).
-fn expel(bed: &Bed, consumer: &BaseConsumer) {
-    let group = bed.group();
-    let groups = consumer.fetch_group_list(Some(&group), WAIT).unwrap();
-    let member = groups.groups()[0].members()[0].id().to_owned();
-    let text = |text: &str| [&(text.len() as u16).to_be_bytes()[..], text.as_bytes()].concat();
-    let head = [0, 13, 0, 2, 0, 0, 0, 1];
-    let request = [&head[..], &text("expel"), &text(&group), &text(&member)].concat();
-    let mut broker = std::net::TcpStream::connect(&bed.brokers).unwrap();
-    broker.set_read_timeout(Some(WAIT)).unwrap();
-    broker.write_all(&(request.len() as u32).to_be_bytes()).unwrap();
-    broker.write_all(&request).unwrap();
-    // Length, correlation, throttling, and no error.
-    let mut answer = [0; 14];
-    broker.read_exact(&mut answer).unwrap();
-    assert_eq!(answer[12..], [0, 0], "{answer:?}");
-}
-
-/// The worker does not even ask the brokers; they refuse it too, as long as its client still names a generation.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_lost_its_partitions_commits_nothing_in_nobodys_name() {
-    let test = "a_worker_that_lost_its_partitions_commits_nothing_in_nobodys_name";
-    let Some(stack) = local::stack_or_skip(test) else { return };
-    let bed = Bed::new(stack, "nobody");
-    topics_of(&bed).await;
-    bed.send("hits.raw", &[message(&raw_hit(1, 1))]);
-    let kafka = bed.options(&words(&[])).kafka;
-    let name = format!("{}nobody", bed.prefix);
-    let outbox = Outbox::open(&kafka, Delivery::Transactions(name), CancellationToken::new()).unwrap();
-    let metrics = enricher::metrics::Metrics::new().unwrap();
-    let limits = Limits { hits: 1, bytes: 1, delay: WAIT };
-    let remember = Remember { window: Duration::ZERO, hits: 1 };
-    let topic = format!("{}hits.raw", bed.prefix);
-    let batch = Batch::new(outbox, topic.clone(), limits, remember, metrics.clone());
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &bed.brokers).set("group.id", bed.group()).set("enable.auto.commit", "false");
-    config.set("auto.offset.reset", "earliest").set("partition.assignment.strategy", "cooperative-sticky");
-    config.set("heartbeat.interval.ms", "300");
-    let consumer: BaseConsumer = config.create().unwrap();
-    consumer.subscribe(&[&topic]).unwrap();
-    let deadline = Instant::now() + 2 * WAIT;
-    let (partition, offset) = loop {
-        assert!(Instant::now() < deadline, "the hit was not read");
-        if let Some(read) = consumer.poll(Duration::from_millis(100)) {
-            let read = read.unwrap();
-            break (read.partition(), read.offset());
-        }
-    };
-    batch.receive();
-    let written = format!("{}hits.enriched", bed.prefix);
-    batch.outbox.send(Outgoing { topic: &written, value: Some(b"a hit"), ..Outgoing::default() }).unwrap();
-    let coordinates = Coordinates { topic: &topic, partition, offset };
-    batch.add(&Taken { coordinates, outcome: Outcome::Enriched, bytes: 5, identity: None });
-
-    expel(&bed, &consumer);
-    until("it has lost its partitions", || consumer.assignment_lost()).await;
-    assert_eq!(batch.commit(&consumer).unwrap(), Committed::Aborted);
-    assert_eq!(bed.uncommitted(), 1);
-    assert!(bed.read_all("hits.enriched", PARTITIONS).is_empty());
-    assert_eq!((metrics.aborts.get(), metrics.hits.with_label_values(&["retried"]).get()), (1, 1));
 }

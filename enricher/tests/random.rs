@@ -13,6 +13,7 @@ use enricher::partners::file::{Format, parse};
 use enricher::partners::index::PartnerIndex;
 use enricher::partners::key::RecordKey;
 use proptest::prelude::*;
+use proptest::test_runner::{FailurePersistence, FileFailurePersistence};
 use schemas::codec::decode_all;
 use schemas::{Consent, Contact, EnrichedHit, IpPolicy, Kind, Map, Protocol, RawHit, Reader, Signal, Text, Writer};
 
@@ -110,8 +111,15 @@ prop_compose! {
     }
 }
 
+/// Inputs that a test failed on once are tried first from then on: their seeds are kept in `corpus/`.
+fn kept() -> ProptestConfig {
+    const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/corpus/random.txt");
+    let failure_persistence = Some(Box::new(FileFailurePersistence::Direct(SEEDS)) as Box<dyn FailurePersistence>);
+    ProptestConfig { cases: 2_000, failure_persistence, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(kept())]
 
     #[test]
     fn any_hit_is_enriched_and_its_address_is_cut(hit in hit(), now in any::<i64>()) {

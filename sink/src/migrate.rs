@@ -295,7 +295,7 @@ impl Migrator {
         self.check_table().await
     }
 
-    /// Windows that are smaller than this many blocks, as the statements that widen them.
+    /// Windows that are smaller than this many blocks or [`window::WIDE_SECONDS`], as the statements that widen them.
     ///
     /// # Errors
     /// Where ClickHouse can't be used.
@@ -303,14 +303,10 @@ impl Migrator {
         let failed = |fault| MigrateError::ClickHouse { during: "check of the windows".to_owned(), fault };
         let on_cluster = self.render("{on_cluster}");
         let windows = window::windows(&self.clickhouse).await.map_err(failed)?;
-        let narrow = windows.into_iter().filter(|window| window.blocks < blocks);
-        let statement = |window: window::Window| {
-            format!("ALTER TABLE {}{on_cluster} MODIFY SETTING {} = {blocks}", window.table, window.setting)
-        };
-        Ok(narrow.map(statement).collect())
+        Ok(windows.iter().filter_map(|window| window::widening(window, blocks, &on_cluster)).collect())
     }
 
-    /// Widens the windows that are smaller than this many blocks, and gives the statements that did it.
+    /// Widens the windows that are smaller than that, and gives the statements that did it.
     ///
     /// # Errors
     /// Where ClickHouse can't be used.

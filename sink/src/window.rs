@@ -15,8 +15,9 @@
 //! twice the logarithm of its rows for each refused one). Both bring blocks beyond those of the delay; the default window is
 //! more than twice what the defaults need, and that much is there for them.
 //!
-//! Nor does it look at time: replicated tables forget tokens that are older than `replicated_deduplication_window_seconds`,
-//! too, however few there are. It is the operator's to keep that at `--longest-recovery` or more.
+//! Replicated tables have a second window, of time: they also forget tokens that are older than
+//! `replicated_deduplication_window_seconds`, however few there are. It must be `--longest-recovery` at least. Tables that are
+//! not replicated have none such.
 //!
 //! `sink migrate` widens, `sink run` refuses to start where a window is too small.
 
@@ -31,6 +32,9 @@ use crate::intents::MOST_RANGES;
 
 /// What `sink migrate` widens windows to, blocks: twice what the defaults need for twelve partitions.
 pub const WIDE: u64 = 100_000;
+/// What `sink migrate` widens windows of time to, seconds: for as long as hits.enriched is kept. What is older can't be read,
+/// and so not be inserted, again.
+pub const WIDE_SECONDS: u64 = 7 * 24 * 3600;
 
 /// What decides how many blocks come.
 #[derive(Debug, Clone, Copy)]
@@ -51,17 +55,50 @@ impl Need {
         let partitions = self.partitions as u64;
         partitions.saturating_mul(u64::try_from(cuts).unwrap_or(u64::MAX).saturating_add(MOST_RANGES as u64))
     }
+
+    /// Seconds for which a token has to be remembered.
+    #[must_use]
+    pub fn seconds(&self) -> u64 {
+        self.longest_recovery.as_secs() + u64::from(self.longest_recovery.subsec_nanos() > 0)
+    }
 }
 
-/// A table that has to drop what comes twice, and how many tokens it remembers.
+/// What a window counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Blocks that came after a token's.
+    Blocks,
+    /// Seconds that passed since.
+    Seconds,
+}
+
+/// A window of a table that has to drop what comes twice. A token is remembered while it is in all windows of its table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     /// Database and table, quoted.
     pub table: String,
-    /// Blocks.
-    pub blocks: u64,
     /// The setting that decides.
     pub setting: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// How many of these.
+    pub width: u64,
+}
+
+/// The settings of a plain table, and of a replicated one.
+const PLAIN: &[(&str, Unit)] = &[("non_replicated_deduplication_window", Unit::Blocks)];
+const REPLICATED: &[(&str, Unit)] =
+    &[("replicated_deduplication_window", Unit::Blocks), ("replicated_deduplication_window_seconds", Unit::Seconds)];
+
+/// The settings that decide for how long a table of this engine remembers tokens, and where the server has their defaults.
+/// None for an engine that remembers none by its nature, as one without parts.
+#[must_use]
+pub fn settings(engine: &str) -> (&'static [(&'static str, Unit)], &'static str) {
+    match engine {
+        _ if !engine.ends_with("MergeTree") => (&[], ""),
+        _ if engine.starts_with("Replicated") => (REPLICATED, "system.replicated_merge_tree_settings"),
+        _ => (PLAIN, "system.merge_tree_settings"),
+    }
 }
 
 #[derive(Row, Deserialize)]
@@ -78,7 +115,8 @@ struct Table {
 }
 
 #[derive(Row, Deserialize)]
-struct Setting {
+struct ServerSetting {
+    name: String,
     value: String,
 }
 
@@ -89,7 +127,7 @@ struct Setting {
 pub async fn windows(clickhouse: &ClickHouse) -> Result<Vec<Window>, Fault> {
     let mut windows = Vec::new();
     let hits = (clickhouse.database().to_owned(), TABLE.to_owned());
-    windows.extend(window(clickhouse, &hits).await?);
+    windows.extend(windows_of(clickhouse, &hits).await?);
     let query = format!(
         "SELECT arrayZip(dependencies_database, dependencies_table) AS views FROM system.tables WHERE {}",
         condition(&hits)
@@ -97,7 +135,7 @@ pub async fn windows(clickhouse: &ClickHouse) -> Result<Vec<Window>, Fault> {
     let dependents: Vec<Dependents> = clickhouse.rows(&query).await?;
     for view in dependents.into_iter().flat_map(|dependents| dependents.views) {
         if let Some(target) = target(clickhouse, &view).await? {
-            windows.extend(window(clickhouse, &target).await?);
+            windows.extend(windows_of(clickhouse, &target).await?);
         }
     }
     Ok(windows)
@@ -124,26 +162,22 @@ async fn target(clickhouse: &ClickHouse, view: &(String, String)) -> Result<Opti
     Ok(Some(if table(clickhouse, &by_id).await?.is_some() { by_id } else { by_name }))
 }
 
-/// None for a table that does not exist or remembers no tokens by its nature, as one without parts.
-async fn window(clickhouse: &ClickHouse, name: &(String, String)) -> Result<Option<Window>, Fault> {
-    let Some(found) = table(clickhouse, name).await? else { return Ok(None) };
-    if !found.engine.ends_with("MergeTree") {
-        return Ok(None);
+/// None for a table that does not exist or remembers no tokens by its nature.
+async fn windows_of(clickhouse: &ClickHouse, name: &(String, String)) -> Result<Vec<Window>, Fault> {
+    let Some(found) = table(clickhouse, name).await? else { return Ok(Vec::new()) };
+    let (settings, server) = settings(&found.engine);
+    if settings.is_empty() {
+        return Ok(Vec::new());
     }
-    let setting = if found.engine.starts_with("Replicated") {
-        "replicated_deduplication_window"
-    } else {
-        "non_replicated_deduplication_window"
+    let names: Vec<_> = settings.iter().map(|(name, _)| format!("'{name}'")).collect();
+    let query = format!("SELECT name, value FROM {server} WHERE name IN ({})", names.join(", "));
+    let defaults: Vec<ServerSetting> = clickhouse.rows(&query).await?;
+    let window = |(setting, unit): &(&'static str, Unit)| {
+        let default = || defaults.iter().find(|default| default.name == *setting)?.value.parse().ok();
+        let width = setting_of(&found.engine_full, setting).or_else(default).unwrap_or(0);
+        Window { table: format!("`{}`.`{}`", name.0, name.1), setting, unit: *unit, width }
     };
-    let blocks = match setting_of(&found.engine_full, setting) {
-        Some(blocks) => blocks,
-        None => {
-            let query = format!("SELECT value FROM system.merge_tree_settings WHERE name = '{setting}'");
-            let defaults: Vec<Setting> = clickhouse.rows(&query).await?;
-            defaults.first().and_then(|default| default.value.parse().ok()).unwrap_or(0)
-        }
-    };
-    Ok(Some(Window { table: format!("`{}`.`{}`", name.0, name.1), blocks, setting }))
+    Ok(settings.iter().map(window).collect())
 }
 
 async fn table(clickhouse: &ClickHouse, name: &(String, String)) -> Result<Option<Table>, Fault> {
@@ -166,22 +200,40 @@ fn setting_of(engine: &str, setting: &str) -> Option<u64> {
     pairs.find(|(name, _)| *name == setting)?.1.parse().ok()
 }
 
-/// The first window that is smaller than what is needed, told to a person.
+/// The statement that makes a window so many blocks wide, or [`WIDE_SECONDS`]. None for one that is as wide already.
+#[must_use]
+pub fn widening(window: &Window, blocks: u64, on_cluster: &str) -> Option<String> {
+    let wide = match window.unit {
+        Unit::Blocks => blocks,
+        Unit::Seconds => WIDE_SECONDS,
+    };
+    let Window { table, setting, width, .. } = window;
+    (*width < wide).then(|| format!("ALTER TABLE {table}{on_cluster} MODIFY SETTING {setting} = {wide}"))
+}
+
+/// The first window that is smaller than what is needed, told to a person: its table, and what is wrong.
 #[must_use]
 pub fn too_small(windows: &[Window], need: &Need) -> Option<(String, String)> {
-    let blocks = need.blocks();
-    let narrow = windows.iter().find(|window| window.blocks < blocks)?;
-    let difference = format!(
-        "its {} is {}, must be {blocks} or more, as {} partitions with a batch each {} s may bring so many blocks during a \
-         recovery of {} s, after which ClickHouse has to know again what it has; `sink migrate --deduplication-window \
-         {blocks}` widens it, a larger --batch-delay or a smaller --longest-recovery needs less",
-        narrow.setting,
-        narrow.blocks,
-        need.partitions,
-        need.batch_delay.as_secs_f64(),
-        need.longest_recovery.as_secs()
-    );
-    Some((narrow.table.clone(), difference))
+    let (blocks, seconds) = (need.blocks(), need.seconds());
+    let narrow = windows.iter().find(|window| match window.unit {
+        Unit::Blocks => window.width < blocks,
+        Unit::Seconds => window.width < seconds,
+    })?;
+    let Window { table, setting, unit, width } = narrow;
+    let difference = match unit {
+        Unit::Blocks => format!(
+            "its {setting} is {width}, must be {blocks} or more, as {} partitions with a batch each {} s may bring so many \
+             blocks during a recovery of {seconds} s, after which ClickHouse has to know again what it has; `sink migrate \
+             --deduplication-window {blocks}` widens it, a larger --batch-delay or a smaller --longest-recovery needs less",
+            need.partitions,
+            need.batch_delay.as_secs_f64(),
+        ),
+        Unit::Seconds => format!(
+            "its {setting} is {width}, must be {seconds} or more, as ClickHouse has to know again what it has after a \
+             recovery of {seconds} s; `sink migrate` makes it {WIDE_SECONDS}, a smaller --longest-recovery needs less"
+        ),
+    };
+    Some((table.clone(), difference))
 }
 
 #[cfg(test)]
@@ -204,10 +256,50 @@ mod tests {
     }
 
     #[test]
+    fn replicated_tables_forget_by_time_too() {
+        assert_eq!(settings("ReplicatedAggregatingMergeTree").0, REPLICATED);
+        assert_eq!(settings("SummingMergeTree").0, PLAIN);
+        assert!(settings("Memory").0.is_empty());
+        let window = |(setting, unit): &(&'static str, Unit), width| Window {
+            table: "`hitmeter`.`hits`".to_owned(),
+            setting,
+            unit: *unit,
+            width,
+        };
+        let need = Need {
+            partitions: 1,
+            batch_delay: Duration::from_secs(1),
+            longest_recovery: Duration::from_millis(3_599_500),
+        };
+        let blocks = window(&REPLICATED[0], need.blocks());
+        let enough = [blocks.clone(), window(&REPLICATED[1], 3_600)];
+        assert_eq!(too_small(&enough, &need), None);
+        let short = [blocks.clone(), window(&REPLICATED[1], 3_599)];
+        let (table, told) = too_small(&short, &need).unwrap();
+        assert_eq!(table, "`hitmeter`.`hits`");
+        assert!(
+            told.starts_with("its replicated_deduplication_window_seconds is 3599, must be 3600 or more"),
+            "{told}"
+        );
+        let few = [window(&REPLICATED[0], need.blocks() - 1), window(&REPLICATED[1], 3_600)];
+        assert!(
+            too_small(&few, &need).unwrap().1.starts_with("its replicated_deduplication_window is 3631, must be 3632")
+        );
+
+        let widened = enough.iter().filter_map(|window| widening(window, need.blocks(), " ON CLUSTER c"));
+        let expected = "ALTER TABLE `hitmeter`.`hits` ON CLUSTER c MODIFY SETTING replicated_deduplication_window_seconds = 604800";
+        assert_eq!(widened.collect::<Vec<_>>(), [expected]);
+        assert_eq!(widening(&window(&REPLICATED[1], WIDE_SECONDS), 1, ""), None);
+    }
+
+    #[test]
     fn settings_are_read_from_the_engine() {
         let engine = "MergeTree PARTITION BY a ORDER BY b SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 77";
         assert_eq!(setting_of(engine, "non_replicated_deduplication_window"), Some(77));
         assert_eq!(setting_of(engine, "replicated_deduplication_window"), None);
+        let both = "ReplicatedMergeTree('/a', '{replica}') ORDER BY b SETTINGS replicated_deduplication_window_seconds = 5, replicated_deduplication_window = 6";
+        assert_eq!(setting_of(both, "replicated_deduplication_window"), Some(6));
+        assert_eq!(setting_of(both, "replicated_deduplication_window_seconds"), Some(5));
         assert_eq!(setting_of("Memory", "index_granularity"), None);
     }
 }

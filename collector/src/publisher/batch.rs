@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use crate::spool::handed::{Fate, Handover};
+
 /// What is published of one request: messages with their keys, in one buffer.
 #[derive(Debug, Default)]
 pub struct Messages {
@@ -45,7 +47,7 @@ impl Batch {
     }
 
     pub(super) fn is_stored(&self) -> bool {
-        self.open.load(Ordering::Acquire) == 0 && self.succeeded()
+        self.fate() == Fate::Stored
     }
 
     /// One message less is open; wakes the request at the last one.
@@ -62,6 +64,17 @@ impl Batch {
     }
 }
 
+impl Handover for Batch {
+    /// Open until all of it is settled, also where some has failed: of the rest there would else be two copies on their way.
+    fn fate(&self) -> Fate {
+        match self.open.load(Ordering::Acquire) {
+            0 if self.succeeded() => Fate::Stored,
+            0 => Fate::Failed,
+            _ => Fate::Open,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,10 +82,14 @@ mod tests {
     #[test]
     fn a_batch_wakes_its_request_once_when_all_is_settled() {
         let (batch, mut acknowledged) = Batch::of(2);
-        batch.settle(true);
-        assert!(acknowledged.try_recv().is_err());
         batch.settle(false);
+        assert!(acknowledged.try_recv().is_err());
+        assert_eq!(batch.fate(), Fate::Open, "the other one is on its way");
+        batch.settle(true);
         assert!(acknowledged.try_recv().is_ok());
-        assert!(!batch.succeeded());
+        assert_eq!((batch.succeeded(), batch.fate()), (false, Fate::Failed));
+        let (batch, _) = Batch::of(1);
+        batch.settle(true);
+        assert_eq!(batch.fate(), Fate::Stored);
     }
 }

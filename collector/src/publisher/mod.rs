@@ -6,11 +6,25 @@
 //!
 //! With a spool, a request goes there when the brokers are known not to take hits, when a hit of the same visitor is
 //! still spooled, or when the acknowledgement is not there by the deadline. In the last case Kafka's client goes on
-//! trying with the hit: it may arrive twice, under one hit id, and the enricher keeps one. It must go on: a later
-//! hit of the visitor that is already with the client would else overtake the one that was spooled.
+//! trying with the hit. It must go on: a later hit of the visitor that is already with the client would else overtake the
+//! one that was spooled.
+//!
+//! Why such a hit is published once, however long Kafka is away:
+//!
+//! 1. The client gives no hit up that is not too old for the spool, too (`--spool-age`). It sends it again under the sequence number that it had first, and a
+//!    broker that has it already says so instead of storing it again. Brokers keep these numbers with the partition, on
+//!    each replica, for `producer.id.expiration.ms` after a producer's last message, a day by default.
+//! 2. Its record in the spool is a copy for the case that the process ends. Replay comes to it only when the client has said
+//!    what became of the hit ([`Handover`]), passes it over where it is stored, and publishes it where the client has failed.
+//!    So there is never a copy on its way while the fate of another one is not known.
+//! 3. The order stays: what the client holds it sends in order, and newer hits of the visitor are behind the copy in the
+//!    spool until that is passed over.
+//! 4. The client holds only what it was given until the first deadline passed, at most three quarters of `--queue-bytes`:
+//!    the rest is for hits on their way to the spool, so that an outage which begins under load locks none of them out.
 //!
 //! An idempotent producer may meet a fatal error, after which it takes nothing more: it is then replaced by a new one. What
-//! it held has failed, and is with its requests or in the spool; what of it had arrived arrives twice, under one hit id.
+//! it held has failed, and is with its requests or in the spool. What of it had arrived, and what had arrived of a process that
+//! ended before it was acknowledged, arrives twice, under one hit id: the enricher drops it within its window.
 //!
 //! One thread gives what is spooled back to Kafka, in order, by the same producer: so per partition it comes after all
 //! that the client already holds. The first step that is acknowledged says that the brokers take hits again.
@@ -34,6 +48,7 @@ mod brokers;
 mod waiting;
 
 use crate::metrics::Metrics;
+use crate::spool::handed::Handover;
 use crate::spool::{Spool, Step};
 use crate::{Options, StartError};
 pub use batch::{Batch, Messages};
@@ -46,8 +61,10 @@ pub const TOPICS: &[Topic] = &[HITS_RAW, HITS_DEAD, PRIVACY, VISITOR_KEYS];
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Kafka's client gives a hit up after this long, where a spool has it as well.
-const CLIENT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Kafka's client gives a hit that a spool has as well up only so long after it is too old to be published.
+const BEYOND_AGE: Duration = Duration::from_secs(1);
+/// The longest time that it knows, milliseconds: 24 days.
+const LONGEST: u128 = i32::MAX as u128;
 /// How often replay looks for something to do.
 const REPLAY_INTERVAL: Duration = Duration::from_millis(50);
 /// How often replay looks whether a step was acknowledged.
@@ -129,7 +146,7 @@ impl Drop for Unanswered {
         tokio::spawn(async move {
             tokio::time::sleep(publisher.deadline).await;
             if let Some(spool) = publisher.spool.as_ref().filter(|_| !batch.is_stored())
-                && publisher.to_spool(spool, &messages).await.is_err()
+                && publisher.to_spool(spool, &messages, Some(batch)).await.is_err()
             {
                 tracing::warn!("hits whose client hung up are not durable: neither Kafka nor the spool takes them");
             }
@@ -171,7 +188,7 @@ impl Publisher {
     ) -> Result<Arc<Self>, StartError> {
         let topics = [options.kafka.topic(&HITS_RAW), options.kafka.topic(&HITS_DEAD)];
         let registry = options.kafka.registry();
-        let waiting = Waiting::new(options.queue_bytes, Arc::clone(&metrics), health.clone());
+        let waiting = Waiting::new(options.queue_bytes, options.spool.is_some(), Arc::clone(&metrics), health.clone());
         let spool =
             options.spool_settings().map(|settings| Spool::start(settings, Arc::clone(&metrics), health.clone()));
         let spool = spool.transpose()?;
@@ -232,8 +249,10 @@ impl Publisher {
             return Ok(Durable::Kafka);
         }
         let Some(spool) = &self.spool else { return self.to_kafka(&messages).await };
+        let mut handed = None;
         if self.brokers.take_hits() && !messages.iter().any(|(_, key, _)| spool.holds(key)) {
             let (batch, acknowledged) = Batch::of(messages.entries.len());
+            handed = Some(Arc::clone(&batch));
             if self.hand_over(&messages, &batch).is_ok() {
                 let mut unanswered = Unanswered { publisher: Arc::clone(self), batch, messages };
                 let stored = self.is_acknowledged(&unanswered.batch, acknowledged).await;
@@ -244,7 +263,7 @@ impl Publisher {
                 self.brokers.fail("a hit was not acknowledged in time");
             }
         }
-        self.to_spool(spool, &messages).await
+        self.to_spool(spool, &messages, handed).await
     }
 
     async fn to_kafka(&self, messages: &Messages) -> Result<Durable, PublishError> {
@@ -262,24 +281,36 @@ impl Publisher {
         in_time && batch.succeeded()
     }
 
-    async fn to_spool(&self, spool: &Spool, messages: &Messages) -> Result<Durable, PublishError> {
+    /// Spools messages, which Kafka's client was given before where there is a batch of them.
+    async fn to_spool(
+        &self,
+        spool: &Spool,
+        messages: &Messages,
+        handed: Option<Arc<Batch>>,
+    ) -> Result<Durable, PublishError> {
         // Released also when the client hangs up and this is dropped.
         let _held = self.waiting.hold(messages.buffer.len())?;
-        spool.append(messages.iter()).await.map(|()| Durable::Spool).map_err(|_| PublishError::Spool)
+        let handover = handed.map(|batch| batch as Arc<dyn Handover>);
+        spool.append(messages.iter(), handover).await.map(|()| Durable::Spool).map_err(|_| PublishError::Spool)
     }
 
+    /// Gives messages to Kafka's client. What it does not take has failed.
     fn hand_over(&self, messages: &Messages, batch: &Arc<Batch>) -> Result<(), PublishError> {
-        let bytes = messages.buffer.len();
-        self.waiting.reserve(bytes)?;
-        let mut sent = 0;
-        for (dead, key, value) in messages.iter() {
-            if let Err(error) = self.send(batch, dead, key, value) {
-                self.waiting.release(bytes - sent);
-                return Err(self.refused(&error));
+        let (mut left, mut bytes) = (messages.entries.len(), messages.buffer.len());
+        let mut send_all = || {
+            self.waiting.reserve_for_client(bytes)?;
+            for (dead, key, value) in messages.iter() {
+                if let Err(error) = self.send(batch, dead, key, value) {
+                    self.waiting.release(bytes);
+                    return Err(self.refused(&error));
+                }
+                (left, bytes) = (left - 1, bytes - key.len() - value.len());
             }
-            sent += key.len() + value.len();
-        }
-        Ok(())
+            Ok(())
+        };
+        let result = send_all();
+        (0..left).for_each(|_| batch.settle(false));
+        result
     }
 
     fn send(&self, batch: &Arc<Batch>, dead: bool, key: &[u8], value: &[u8]) -> Result<(), KafkaError> {
@@ -303,7 +334,9 @@ impl Publisher {
         let deadline = if self.spool.is_some() { deadline.min(FLUSH_WITH_SPOOL) } else { deadline };
         // What is left is counted in bytes, and with a spool it is there.
         let _ = self.producer.load().flush(deadline);
-        if self.spool.is_some() { 0 } else { self.waiting.bytes() }
+        let Some(spool) = &self.spool else { return self.waiting.bytes() };
+        spool.forget_stored();
+        0
     }
 
     /// Gives what is spooled to Kafka until `shutdown`.
@@ -312,7 +345,7 @@ impl Publisher {
             match spool.next_step() {
                 None => std::thread::sleep(REPLAY_INTERVAL),
                 Some(step) if self.deliver(&step, shutdown) => {
-                    if !step.messages.is_empty() {
+                    if !step.messages.is_empty() || step.stored > 0 {
                         self.brokers.answer();
                     }
                     spool.published(step);
@@ -399,8 +432,9 @@ fn producer(
 }
 
 fn client(options: &Options) -> ClientConfig {
-    let patience = if options.spool.is_some() { CLIENT_TIMEOUT } else { options.publish_deadline() };
-    let deadline = patience.as_millis().max(1).to_string();
+    let deadline = options.publish_deadline();
+    let spooled = options.spool_settings().map(|spool| spool.age.saturating_add(deadline).saturating_add(BEYOND_AGE));
+    let patience = spooled.unwrap_or(deadline).as_millis().clamp(1, LONGEST).to_string();
     let linger = options.publish_linger.as_millis().to_string();
     let kilobytes = (options.queue_bytes / 1024 * 2).max(1024).to_string();
     options.kafka.client(
@@ -412,7 +446,7 @@ fn client(options: &Options) -> ClientConfig {
             ("partitioner", "murmur2_random"),
             ("compression.type", "lz4"),
             ("linger.ms", &linger),
-            ("message.timeout.ms", &deadline),
+            ("message.timeout.ms", &patience),
             // The bound is the publisher's own; the client's only has to be wider.
             ("queue.buffering.max.kbytes", &kilobytes),
             ("queue.buffering.max.messages", "10000000"),

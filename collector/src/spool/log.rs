@@ -15,6 +15,8 @@
 //!
 //! Where whole records stand after a broken one, a crash tore a batch that was never acknowledged, or the disk lost what
 //! it had synced: nobody can tell. What stands before is replayed, and the segment is then set aside and not removed.
+//!
+//! Where a segment is gone, somebody took it away: no argument helps its records, and those of the others are given on.
 
 use std::collections::VecDeque;
 use std::io;
@@ -108,12 +110,12 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Appends a batch of records, in the form that [`Record::write`] gives them. When it returns, they are durable, in the
-    /// segment whose number it gives.
+    /// Appends a batch of records, in the form that [`Record::write`] gives them. When it returns, they are durable, one
+    /// behind the other from the place on that it gives.
     ///
     /// # Errors
     /// Where the bound is reached or the disk fails; then the batch is not acknowledged.
-    pub fn append(&mut self, batch: &[u8]) -> Result<u64, AppendError> {
+    pub fn append(&mut self, batch: &[u8]) -> Result<Position, AppendError> {
         if self.bytes() + batch.len() as u64 > self.bounds.bytes {
             return Err(AppendError::Full(self.bounds.bytes));
         }
@@ -138,7 +140,7 @@ impl<S: Storage> Log<S> {
         let _ = self.storage.remove(newest);
     }
 
-    fn append_to_segment(&mut self, batch: &[u8]) -> io::Result<u64> {
+    fn append_to_segment(&mut self, batch: &[u8]) -> io::Result<Position> {
         let full = self.segments.back().is_some_and(|last| last.bytes >= self.bounds.segment_bytes);
         let segment = match &mut self.open {
             Some(segment) if !full => segment,
@@ -154,17 +156,23 @@ impl<S: Storage> Log<S> {
         segment.append(batch)?;
         segment.sync()?;
         let last = self.segments.back_mut().ok_or_else(|| io::Error::other("the segment is gone"))?;
+        let at = Position { segment: last.number, offset: last.bytes };
         last.bytes += batch.len() as u64;
-        Ok(last.number)
+        Ok(at)
     }
 
-    /// Records from the front on, `most` bytes or one record: each handed to `each`. Returns the place after the last,
-    /// or nothing when all is replayed.
+    /// Records from the front on, `most` bytes or one record, and none from the place `until` on, where one begins: each
+    /// handed to `each` with its place. Returns the place after the last, or nothing when there are none.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] where the front segment is not what was written: asking again gives the same. Any
-    /// other where the disk does not answer now.
-    pub fn peek(&self, most: usize, mut each: impl FnMut(&Record<'_>)) -> io::Result<Option<Position>> {
+    /// [`io::ErrorKind::InvalidData`] where the front segment is not what was written, [`io::ErrorKind::NotFound`] where it
+    /// is gone: asking again gives the same. Any other where the disk does not answer now.
+    pub fn peek(
+        &self,
+        most: usize,
+        until: Option<Position>,
+        mut each: impl FnMut(Position, &Record<'_>),
+    ) -> io::Result<Option<Position>> {
         let mut from = self.front;
         for extent in &self.segments {
             if extent.number < from.segment {
@@ -176,31 +184,43 @@ impl<S: Storage> Log<S> {
             if from.offset >= extent.bytes {
                 continue;
             }
-            let left = (extent.bytes - from.offset) as usize;
+            let end = match until {
+                Some(until) if until <= from => return Ok(None),
+                Some(until) if until.segment == from.segment => until.offset,
+                _ => extent.bytes,
+            };
+            let left = (end - from.offset) as usize;
             let mut bytes = self.storage.read(extent.number, from.offset, left.min(most))?;
-            let mut taken = scan(&bytes, |_, record| each(record));
+            let at = |offset| Position { offset: from.offset + offset, ..from };
+            let mut taken = scan(&bytes, |offset, record| each(at(offset), record));
             if taken == 0 && bytes.len() < left {
                 // The first record is larger than what was asked for.
                 bytes = self.storage.read(extent.number, from.offset, left)?;
                 if let Front::Whole(record, length) = record::read(&bytes) {
-                    record.iter().for_each(&mut each);
+                    record.iter().for_each(|record| each(from, record));
                     taken = length;
                 }
             }
             if taken == 0 {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "a record that was synced cannot be read"));
             }
-            return Ok(Some(Position { offset: from.offset + taken as u64, ..from }));
+            return Ok(Some(at(taken as u64)));
         }
         Ok(None)
     }
 
-    /// Moves the front on, to where everything before is acknowledged by Kafka.
+    /// The place of the next record.
+    #[must_use]
+    pub fn front(&self) -> Position {
+        self.front
+    }
+
+    /// Moves the front on, to where everything before is acknowledged by Kafka; never back.
     ///
     /// # Errors
     /// Where a segment can't be removed; it will be replayed again after a restart.
     pub fn advance(&mut self, to: Position) -> io::Result<()> {
-        self.front = to;
+        self.front = self.front.max(to);
         self.forget_replayed()?;
         self.storage.keep_position(&format!("{} {}", self.front.segment, self.front.offset))
     }
@@ -210,19 +230,33 @@ impl<S: Storage> Log<S> {
     /// # Errors
     /// Where it can't be renamed.
     pub fn set_front_aside(&mut self) -> io::Result<Option<u64>> {
+        let Some(at) = self.front_segment() else { return Ok(None) };
+        self.storage.set_aside(self.segments[at].number)?;
+        Ok(Some(self.pass_over(at)))
+    }
+
+    /// Forgets the segment that is to be replayed next, which is gone, and returns its number.
+    pub fn forget_front(&mut self) -> Option<u64> {
+        self.front_segment().map(|at| self.pass_over(at))
+    }
+
+    /// Which segment holds the next record.
+    fn front_segment(&self) -> Option<usize> {
         let front = self.front;
-        let is_left = |extent: &Extent| {
+        self.segments.iter().position(|extent| {
             extent.number > front.segment || (extent.number == front.segment && front.offset < extent.bytes)
-        };
-        let Some(at) = self.segments.iter().position(is_left) else { return Ok(None) };
+        })
+    }
+
+    /// Goes on behind a segment as if it had never been, and returns its number.
+    fn pass_over(&mut self, at: usize) -> u64 {
         let number = self.segments[at].number;
-        self.storage.set_aside(number)?;
         self.segments.remove(at);
         if at == self.segments.len() {
             self.open = None;
         }
         self.front = Position { segment: number + 1, offset: 0 };
-        Ok(Some(number))
+        number
     }
 
     fn forget_replayed(&mut self) -> io::Result<()> {
@@ -233,11 +267,13 @@ impl<S: Storage> Log<S> {
             if !replayed || (is_open && first.bytes == 0) {
                 return Ok(());
             }
-            if self.suspect.contains(&first.number) {
-                self.storage.set_aside(first.number)?;
+            let gone = if self.suspect.contains(&first.number) {
+                self.storage.set_aside(first.number)
             } else {
-                self.storage.remove(first.number)?;
-            }
+                self.storage.remove(first.number)
+            };
+            // One that somebody else took away is gone as well.
+            gone.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
             self.segments.pop_front();
             if is_open {
                 self.open = None;

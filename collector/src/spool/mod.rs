@@ -9,10 +9,13 @@
 //! * Requests that wait at the same time share one fsync (group commit), and are answered only after it.
 //! * **Order**: all hits of a visitor that come while one of that visitor is still here are spooled behind it
 //!   ([`Spool::holds`]); hits of other visitors go straight to Kafka meanwhile. So the spool empties even under load.
+//! * **Once**: what Kafka's client was given before it was spooled waits here until the client says what became of it, and is
+//!   then passed over or published ([`handed`]).
 //! * **Bounds**: bytes on disk, and age: what is older when its turn comes is not published any more, but counted.
 //! * **Full disk**: the requests get 503 and the collector is not ready; the writer tries the disk each second, and is
 //!   ready again when it takes a record.
 
+pub mod handed;
 pub mod log;
 mod pending;
 pub mod record;
@@ -32,6 +35,7 @@ use tokio::sync::oneshot;
 use crate::SPOOL;
 use crate::assemble::now_milliseconds;
 use crate::metrics::Metrics;
+use handed::{Handed, Handover};
 use log::{AppendError, Bounds, Log, Position};
 use pending::Pending;
 use record::Record;
@@ -72,6 +76,7 @@ pub struct Settings {
 struct Append {
     bytes: Vec<u8>,
     keys: Vec<u64>,
+    handover: Option<Arc<dyn Handover>>,
     done: oneshot::Sender<Result<(), Refused>>,
 }
 
@@ -80,6 +85,8 @@ struct Append {
 pub struct Step {
     /// Whether it goes to hits.dead, its key and its value.
     pub messages: Vec<(bool, Vec<u8>, Vec<u8>)>,
+    /// Records between them that Kafka's client has stored.
+    pub stored: u64,
     /// Records that are too old.
     pub expired: u64,
     keys: Vec<u64>,
@@ -91,6 +98,8 @@ struct Shared<S: Storage> {
     log: Mutex<Log<S>>,
     /// Records that are in the log or on their way to it. Where both locks are held, the log's was taken first.
     pending: Mutex<Pending>,
+    /// Records that are with Kafka's client as well. Where the log's lock is held too, that was taken first.
+    handed: Mutex<Handed>,
     /// True while the disk does not answer: said once, not with each attempt.
     unanswered: AtomicBool,
     hasher: RandomState,
@@ -141,6 +150,7 @@ impl Spool {
         let shared = Arc::new(Shared {
             log: Mutex::new(log),
             pending: Mutex::new(pending),
+            handed: Mutex::default(),
             unanswered: AtomicBool::new(false),
             hasher,
             settings,
@@ -163,11 +173,16 @@ impl Spool {
         !pending.is_empty() && pending.holds(self.shared.hasher.hash_one(key))
     }
 
-    /// Appends messages (whether to hits.dead, key, value), and returns once they are on the disk.
+    /// Appends messages (whether to hits.dead, key, value), and returns once they are on the disk. Where Kafka's client
+    /// was given them before, `handover` tells what becomes of that.
     ///
     /// # Errors
     /// Where the spool is full or its disk fails: then they may be lost.
-    pub async fn append<'m>(&self, messages: impl Iterator<Item = (bool, &'m [u8], &'m [u8])>) -> Result<(), Refused> {
+    pub async fn append<'m>(
+        &self,
+        messages: impl Iterator<Item = (bool, &'m [u8], &'m [u8])>,
+        handover: Option<Arc<dyn Handover>>,
+    ) -> Result<(), Refused> {
         let (mut bytes, mut keys) = (Vec::new(), Vec::new());
         let spooled_at = now_milliseconds();
         for (dead, key, value) in messages {
@@ -177,7 +192,7 @@ impl Spool {
         lock(&self.shared.pending).enter(&keys);
         let (done, durable) = oneshot::channel();
         // The writer lives as long as this does; were it gone, the answer would not come either.
-        let _ = self.appends.send(Append { bytes, keys, done });
+        let _ = self.appends.send(Append { bytes, keys, handover, done });
         durable.await.unwrap_or(Err(Refused))
     }
 
@@ -193,7 +208,13 @@ impl Spool {
         self.shared.next_step(now_milliseconds())
     }
 
-    /// Says that Kafka has acknowledged a step.
+    /// Forgets what stands in front and is stored by Kafka's client: a later process, which does not know that, would publish
+    /// it again. For the end, when nothing is spooled or published any more.
+    pub fn forget_stored(&self) {
+        self.shared.forget_stored();
+    }
+
+    /// Says that Kafka has acknowledged the messages of a step.
     pub fn published(&self, step: Step) {
         self.shared.published(step);
     }
@@ -239,10 +260,9 @@ impl<S: Storage> Shared<S> {
     fn append(&self, batch: &[u8], group: &[Append]) -> Result<(), Refused> {
         let mut log = lock(&self.log);
         let result = log.append(batch);
-        if let Ok(segment) = result {
+        if let Ok(at) = result {
             // Before replay may read them.
-            let mut pending = lock(&self.pending);
-            group.iter().for_each(|append| pending.written(segment, &append.keys));
+            self.note_written(at, group);
         }
         self.metrics.spool_bytes.set(log.bytes() as i64);
         drop(log);
@@ -261,6 +281,18 @@ impl<S: Storage> Shared<S> {
         }
     }
 
+    fn note_written(&self, mut at: Position, group: &[Append]) {
+        let (mut pending, mut handed) = (lock(&self.pending), lock(&self.handed));
+        for append in group {
+            pending.written(at.segment, &append.keys);
+            let end = Position { offset: at.offset + append.bytes.len() as u64, ..at };
+            if let Some(handover) = &append.handover {
+                handed.add(at, end, Arc::clone(handover));
+            }
+            at = end;
+        }
+    }
+
     fn probe(&self) -> bool {
         let mut probe = Vec::new();
         record::write_probe(&mut probe);
@@ -271,45 +303,75 @@ impl<S: Storage> Shared<S> {
 
     fn next_step(&self, now: i64) -> Option<Step> {
         let oldest = now - i64::try_from(self.settings.age.as_millis()).unwrap_or(i64::MAX);
-        let (mut messages, mut keys, mut expired) = (Vec::new(), Vec::new(), 0);
+        let (mut messages, mut keys, mut stored, mut expired) = (Vec::new(), Vec::new(), 0, 0);
         let mut log = lock(&self.log);
-        let read = log.peek(REPLAY_BYTES, |record| {
+        let handed = lock(&self.handed);
+        let read = log.peek(REPLAY_BYTES, handed.first_open(), |at, record| {
             keys.push(self.hasher.hash_one(record.key));
-            if record.spooled_at < oldest {
+            if handed.is_stored(at) {
+                stored += 1;
+            } else if record.spooled_at < oldest {
                 expired += 1;
             } else {
                 messages.push((record.dead, record.key.to_vec(), record.value.to_vec()));
             }
         });
+        drop(handed);
         if let Err(error) = &read {
             self.cannot_read(&mut log, error);
         } else {
             self.unanswered.store(false, Ordering::Relaxed);
         }
-        read.ok().flatten().map(|to| Step { messages, expired, keys, to })
+        read.ok().flatten().map(|to| Step { messages, stored, expired, keys, to })
     }
 
-    /// A segment that is not what was written will never be read and is set aside; any other fault may pass.
+    /// A segment that is gone or not what was written will never be read and is given up; any other fault may pass.
     fn cannot_read(&self, log: &mut Log<S>, error: &io::Error) {
         let is_news = !self.unanswered.swap(true, Ordering::Relaxed);
-        if error.kind() != io::ErrorKind::InvalidData {
-            if is_news {
-                tracing::error!(%error, "the spool's disk can't be read now; replay tries it again");
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                let Some(segment) = log.forget_front() else { return };
+                let (file, hits) = (self.file(segment), self.give_up(log, segment));
+                tracing::error!(%error, file, hits, "a spool file is gone, its hits are lost; if it was moved away, put it back and start the collector again");
             }
-            return;
+            io::ErrorKind::InvalidData => match log.set_front_aside() {
+                Ok(Some(segment)) => {
+                    let (file, hits) = (self.file(segment), self.give_up(log, segment));
+                    self.metrics.spool_unreadable.inc();
+                    tracing::error!(%error, file, hits, "a spool file can't be read and is set aside as .damaged; what is left of it is not published");
+                }
+                Ok(None) => {}
+                Err(error) if is_news => {
+                    tracing::error!(%error, "a spool file can't be read, nor set aside; tried again")
+                }
+                Err(_) => {}
+            },
+            _ if is_news => tracing::error!(%error, "the spool's disk can't be read now; replay tries it again"),
+            _ => {}
         }
-        match log.set_front_aside() {
-            Ok(segment) => {
-                tracing::error!(%error, ?segment, "a spool segment can't be read and is set aside as .damaged; what is left of it is not published");
-                self.metrics.spool_unreadable.inc();
-                self.metrics.spool_bytes.set(log.bytes() as i64);
-                segment.into_iter().for_each(|segment| lock(&self.pending).lost(segment));
-                self.unanswered.store(false, Ordering::Relaxed);
+    }
+
+    fn file(&self, segment: u64) -> String {
+        self.settings.path.join(storage::file_name(segment)).display().to_string()
+    }
+
+    /// Counts what is lost with a segment of which nothing is published any more; says how many hits.
+    fn give_up(&self, log: &Log<S>, segment: u64) -> u64 {
+        let lost = lock(&self.pending).lost(segment);
+        lock(&self.handed).forget(Position { segment: segment + 1, offset: 0 });
+        self.metrics.spool_lost.inc_by(lost);
+        self.metrics.spool_bytes.set(log.bytes() as i64);
+        self.unanswered.store(false, Ordering::Relaxed);
+        lost
+    }
+
+    fn forget_stored(&self) {
+        let (mut log, handed) = (lock(&self.log), lock(&self.handed));
+        while let Some(to) = handed.stored_until(log.front()) {
+            if let Err(error) = log.advance(to) {
+                tracing::warn!(%error, "cannot forget what is published from the spool; the next start publishes it again");
+                return;
             }
-            Err(error) if is_news => {
-                tracing::error!(%error, "a spool segment can't be read, nor set aside; tried again")
-            }
-            Err(_) => {}
         }
     }
 
@@ -320,11 +382,16 @@ impl<S: Storage> Shared<S> {
         }
         self.metrics.spool_bytes.set(log.bytes() as i64);
         drop(log);
-        self.metrics.spool_published.inc_by(step.messages.len() as u64);
+        lock(&self.handed).forget(step.to);
+        self.metrics.spool_published.inc_by(step.messages.len() as u64 + step.stored);
         self.metrics.spool_expired.inc_by(step.expired);
         lock(&self.pending).published(step.to.segment, &step.keys);
     }
 }
 
 #[cfg(test)]
+mod faulty;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
+mod replay;

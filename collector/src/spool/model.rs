@@ -1,144 +1,15 @@
-//! The log held against a model, on a disk that fails and forgets.
+//! The log held against a model, on a disk that fails and forgets ([`super::faulty`]).
 //!
-//! The disk keeps for each segment what was written and how much of it is synced. It can be told to fail: an append
-//! then leaves a part of its bytes, a sync leaves them unsynced and may drop them, a read gives nothing. A crash keeps what is synced and any
-//! part of the rest, possibly with damage in it, and loses segments only that were not made durable.
-//!
-//! The model is a list of obligations: each batch that was acknowledged, in order, until it was advanced over. After
-//! every crash the log must give all obligations, in order; between them only batches that were written and not
+//! The model is a list of obligations: each batch that was acknowledged, in order, until it was advanced over or its
+//! segment was taken away. After every crash the log must give all obligations, in order; between them only batches that were written and not
 //! acknowledged may stand.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::storage::Segment;
+use super::faulty::{Fault, FaultyStorage};
 use super::*;
-
-#[derive(Debug, Default)]
-struct Content {
-    bytes: Vec<u8>,
-    synced: usize,
-}
-
-#[derive(Debug, Default)]
-struct Disk {
-    segments: BTreeMap<u64, Content>,
-    position: Option<String>,
-    /// How the next operations go: one is taken for each.
-    faults: Vec<Fault>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    None,
-    /// The operation fails, an append after so many bytes.
-    Fails(usize),
-}
-
-impl Disk {
-    fn next(&mut self) -> Fault {
-        self.faults.pop().unwrap_or(Fault::None)
-    }
-
-    fn fail(&mut self) -> io::Result<()> {
-        match self.next() {
-            Fault::None => Ok(()),
-            Fault::Fails(_) => Err(io::Error::from(io::ErrorKind::StorageFull)),
-        }
-    }
-
-    /// Keeps what is synced, and `kept` bytes of the rest, one of them damaged where there is room for it.
-    fn crash(&mut self, kept: usize, damage: Option<usize>) {
-        for content in self.segments.values_mut() {
-            let unsynced = content.bytes.len() - content.synced;
-            content.bytes.truncate(content.synced + kept.min(unsynced));
-            if let Some(at) = damage.filter(|at| content.synced + at < content.bytes.len()) {
-                content.bytes[content.synced + at] ^= 0x55;
-            }
-            content.synced = content.bytes.len();
-        }
-        self.faults.clear();
-    }
-}
-
-#[derive(Debug, Clone, Default)]
-struct FaultyStorage(Arc<Mutex<Disk>>);
-
-#[derive(Debug)]
-struct FaultySegment(Arc<Mutex<Disk>>, u64);
-
-impl Storage for FaultyStorage {
-    type Segment = FaultySegment;
-
-    fn list(&self) -> io::Result<Vec<u64>> {
-        Ok(self.0.lock().unwrap().segments.keys().copied().collect())
-    }
-
-    fn create(&self, number: u64) -> io::Result<FaultySegment> {
-        let mut disk = self.0.lock().unwrap();
-        // A failed creation may have made the file all the same.
-        let made = disk.segments.insert(number, Content::default());
-        assert!(made.is_none(), "segment {number} was there already");
-        disk.fail()?;
-        Ok(FaultySegment(Arc::clone(&self.0), number))
-    }
-
-    fn read(&self, number: u64, offset: u64, most: usize) -> io::Result<Vec<u8>> {
-        let mut disk = self.0.lock().unwrap();
-        disk.fail()?;
-        let bytes = &disk.segments[&number].bytes[offset as usize..];
-        Ok(bytes[..bytes.len().min(most)].to_vec())
-    }
-
-    fn remove(&self, number: u64) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        disk.fail()?;
-        disk.segments.remove(&number).map(|_| ()).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
-    }
-
-    fn set_aside(&self, number: u64) -> io::Result<()> {
-        self.remove(number)
-    }
-
-    fn keep_position(&self, position: &str) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        disk.fail()?;
-        disk.position = Some(position.to_owned());
-        Ok(())
-    }
-
-    fn position(&self) -> Option<String> {
-        self.0.lock().unwrap().position.clone()
-    }
-}
-
-impl Segment for FaultySegment {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        let fault = disk.next();
-        let content = &mut disk.segments.get_mut(&self.1).unwrap().bytes;
-        match fault {
-            Fault::None => content.extend_from_slice(bytes),
-            Fault::Fails(after) => {
-                content.extend_from_slice(&bytes[..after.min(bytes.len())]);
-                return Err(io::Error::from(io::ErrorKind::StorageFull));
-            }
-        }
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let mut disk = self.0.lock().unwrap();
-        let fault = disk.next();
-        let content = disk.segments.get_mut(&self.1).unwrap();
-        if fault != Fault::None {
-            return Err(io::Error::other("lost write"));
-        }
-        content.synced = content.bytes.len();
-        Ok(())
-    }
-}
 
 #[derive(Debug, Clone)]
 enum Deed {
@@ -152,6 +23,8 @@ enum Deed {
     Crash { kept: usize, damage: Option<usize> },
     /// The next operations on the disk go like this.
     Disk(Vec<Fault>),
+    /// Somebody takes one of the segments away.
+    Take(prop::sample::Index),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Deed>> {
@@ -162,6 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Deed>> {
         1 => Just(Deed::Restart),
         1 => (0_usize..300, prop::option::of(0_usize..100)).prop_map(|(kept, damage)| Deed::Crash { kept, damage }),
         2 => prop::collection::vec(fault, 1..6).prop_map(Deed::Disk),
+        1 => any::<prop::sample::Index>().prop_map(Deed::Take),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -172,6 +46,8 @@ struct Bench {
     log: Log<FaultyStorage>,
     /// Numbers of acknowledged records that were not advanced over, in order.
     owed: Vec<u64>,
+    /// Segment of each record that was acknowledged.
+    segments: HashMap<u64, u64>,
     next: u64,
 }
 
@@ -185,7 +61,7 @@ impl Bench {
     fn new() -> Self {
         let storage = FaultyStorage::default();
         let log = Log::open(storage.clone(), BOUNDS, |_, _| ()).unwrap();
-        Self { storage, log, owed: Vec::new(), next: 0 }
+        Self { storage, log, owed: Vec::new(), segments: HashMap::new(), next: 0 }
     }
 
     fn append(&mut self, sizes: &[usize]) {
@@ -195,8 +71,11 @@ impl Bench {
             Record { spooled_at: 1, dead: false, key: &key, value: &value }.write(&mut batch);
             self.next += 1;
         }
-        if self.log.append(&batch).is_ok() {
-            self.owed.extend(first..self.next);
+        if let Ok(Position { segment, .. }) = self.log.append(&batch) {
+            self.segments.extend((first..self.next).map(|number| (number, segment)));
+            if self.storage.0.lock().unwrap().segments.contains_key(&segment) {
+                self.owed.extend(first..self.next);
+            }
             assert!(self.log.bytes() <= BOUNDS.bytes, "the log has outgrown its bound");
         }
     }
@@ -204,8 +83,13 @@ impl Bench {
     /// False when there was nothing to replay.
     fn replay(&mut self, most: usize) -> bool {
         let mut read = Vec::new();
-        let to = match self.log.peek(most, |record| read.push(number(record))) {
+        let to = match self.log.peek(most, None, |_, record| read.push(number(record))) {
             Ok(to) => to,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let gone = self.log.forget_front().unwrap();
+                assert!(!self.storage.0.lock().unwrap().segments.contains_key(&gone), "segment {gone} is there");
+                return true;
+            }
             Err(error) => {
                 assert_ne!(error.kind(), io::ErrorKind::InvalidData, "what is whole was taken for damaged");
                 return true;
@@ -250,7 +134,19 @@ impl Bench {
                 self.open();
             }
             Deed::Disk(faults) => self.storage.0.lock().unwrap().faults.clone_from(faults),
+            Deed::Take(which) => self.take(which),
         }
+    }
+
+    fn take(&mut self, which: &prop::sample::Index) {
+        let mut disk = self.storage.0.lock().unwrap();
+        let numbers: Vec<u64> = disk.segments.keys().copied().collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let taken = *which.get(&numbers);
+        disk.segments.remove(&taken);
+        self.owed.retain(|number| self.segments[number] != taken);
     }
 }
 
@@ -267,6 +163,10 @@ proptest! {
         // Each step moves the front on, so this ends.
         while bench.replay(500) {}
         prop_assert!(bench.owed.is_empty(), "left: {:?}", bench.owed);
+        // What was taken away takes up no room. A segment whose removal the disk refused goes with the next.
+        bench.append(&[1]);
+        while bench.replay(500) {}
+        prop_assert_eq!(bench.log.bytes(), 0);
     }
 }
 
@@ -309,70 +209,7 @@ fn a_full_log_refuses_and_takes_again_once_replayed() {
     Record { spooled_at: 1, dead: false, key: &[0; 8], value: &[7; 1000] }.write(&mut batch);
     let taken = (0..10).take_while(|_| bench.log.append(&batch).is_ok()).count();
     assert_eq!(taken, 3);
-    let to = bench.log.peek(1, |_| ()).unwrap().unwrap();
+    let to = bench.log.peek(1, None, |_, _| ()).unwrap().unwrap();
     bench.log.advance(to).unwrap();
     assert!(bench.log.append(&batch).is_ok());
-}
-
-fn spool() -> (Shared<FaultyStorage>, FaultyStorage) {
-    let storage = FaultyStorage::default();
-    let settings = Settings { path: PathBuf::new(), bytes: 4000, age: Duration::from_secs(3600) };
-    let spool = Shared {
-        log: Mutex::new(Log::open(storage.clone(), BOUNDS, |_, _| ()).unwrap()),
-        pending: Mutex::default(),
-        unanswered: AtomicBool::new(false),
-        hasher: RandomState::new(),
-        settings,
-        metrics: Arc::new(Metrics::new().unwrap()),
-        health: Health::waiting_for(&[]),
-    };
-    (spool, storage)
-}
-
-fn put(spool: &Shared<FaultyStorage>, key: &[u8]) {
-    let (mut bytes, keys) = (Vec::new(), vec![spool.hasher.hash_one(key)]);
-    Record { spooled_at: 1000, dead: false, key, value: &[7; 300] }.write(&mut bytes);
-    lock(&spool.pending).enter(&keys);
-    let (done, _) = oneshot::channel();
-    assert!(spool.commit(Append { bytes, keys, done }, &channel().1));
-}
-
-/// As when descriptors run out: the segment is whole.
-#[test]
-fn a_disk_that_does_not_answer_sets_nothing_aside() {
-    let (spool, storage) = spool();
-    put(&spool, b"a");
-    for _ in 0..3 {
-        storage.0.lock().unwrap().faults = vec![Fault::Fails(0)];
-        assert!(spool.next_step(1000).is_none());
-    }
-    assert_eq!(spool.metrics.spool_unreadable.get(), 0);
-    let step = spool.next_step(1000).unwrap();
-    assert_eq!(step.messages.len(), 1);
-    spool.published(step);
-    assert!(lock(&spool.pending).is_empty());
-}
-
-#[test]
-fn a_damaged_segment_is_set_aside_and_its_visitors_wait_no_more() {
-    let (spool, storage) = spool();
-    // One segment each.
-    for key in [b"a", b"b", b"c"] {
-        put(&spool, key);
-    }
-    storage.0.lock().unwrap().segments.get_mut(&0).unwrap().bytes[20] ^= 1;
-    // Renaming fails at first; that does not make the next segment the damaged one.
-    storage.0.lock().unwrap().faults = vec![Fault::Fails(0), Fault::None];
-    assert!(spool.next_step(1000).is_none());
-    assert_eq!((spool.metrics.spool_unreadable.get(), storage.list().unwrap().len()), (0, 3));
-    assert!(spool.next_step(1000).is_none());
-    assert_eq!((spool.metrics.spool_unreadable.get(), storage.list().unwrap()), (1, vec![1, 2]));
-    let waits = |key: &[u8]| lock(&spool.pending).holds(spool.hasher.hash_one(key));
-    assert!(!waits(b"a") && waits(b"b") && waits(b"c"));
-    for key in [b"b", b"c"] {
-        let step = spool.next_step(1000).unwrap();
-        assert_eq!(step.messages[0].1, key);
-        spool.published(step);
-    }
-    assert!(lock(&spool.pending).is_empty() && spool.next_step(1000).is_none());
 }

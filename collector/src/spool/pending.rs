@@ -54,12 +54,15 @@ impl Pending {
         self.refused(keys);
     }
 
-    /// A segment is given up.
-    pub(super) fn lost(&mut self, segment: u64) {
+    /// A segment is given up. Says how many records of it were not published.
+    pub(super) fn lost(&mut self, segment: u64) -> u64 {
+        let mut lost = 0;
         for (key, count) in self.segments.remove(&segment).unwrap_or_default() {
             subtract(&mut self.all, key, count);
+            lost += u64::from(count);
         }
         self.shrink();
+        lost
     }
 
     /// A long outage must not leave its memory behind.
@@ -94,10 +97,11 @@ mod tests {
         pending.written(7, &[1, 2]);
         pending.written(8, &[1]);
         pending.published(7, &[2]);
-        pending.lost(7);
+        assert_eq!(pending.lost(7), 1);
         assert!(pending.holds(1) && !pending.holds(2) && pending.holds(3));
         pending.published(8, &[1]);
         pending.refused(&[3]);
         assert!(pending.is_empty() && pending.segments.is_empty());
+        assert_eq!(pending.lost(8), 0);
     }
 }

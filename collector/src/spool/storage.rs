@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// A place for numbered segments.
@@ -22,7 +23,7 @@ pub trait Storage: Send {
     /// Bytes of a segment from an offset on, `most` at the most.
     ///
     /// # Errors
-    /// As the disk says.
+    /// [`io::ErrorKind::NotFound`] where everything is there but the segment; otherwise as the disk says.
     fn read(&self, number: u64, offset: u64, most: usize) -> io::Result<Vec<u8>>;
     /// Removes a segment.
     ///
@@ -64,6 +65,14 @@ pub struct Folder {
     path: PathBuf,
     /// Held as long as the folder is used: two collectors on one would replay each other's hits.
     _lock: File,
+    /// The disk that it was on when it was opened.
+    disk: u64,
+}
+
+/// The name of a segment's file.
+#[must_use]
+pub fn file_name(number: u64) -> String {
+    format!("{number:020}.spool")
 }
 
 impl Folder {
@@ -83,11 +92,27 @@ impl Folder {
             std::fs::TryLockError::WouldBlock => io::Error::other("another collector uses it"),
             std::fs::TryLockError::Error(error) => error,
         })?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let disk = std::fs::metadata(path)?.dev();
+        Ok(Self { path: path.to_owned(), _lock: lock, disk })
     }
 
     fn file(&self, number: u64) -> PathBuf {
-        self.path.join(format!("{number:020}.spool"))
+        self.path.join(file_name(number))
+    }
+
+    /// Opens a segment. Where a disk was taken away, another one shows in its place and has none of the segments: they are
+    /// not gone, and the error says something else.
+    fn open_segment(&self, number: u64) -> io::Result<File> {
+        let error = match File::open(self.file(number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => error,
+            result => return result,
+        };
+        let is_same_disk = std::fs::metadata(&self.path).is_ok_and(|folder| folder.dev() == self.disk);
+        Err(if is_same_disk {
+            error
+        } else {
+            io::Error::other("the folder is gone or on another disk; is one unmounted?")
+        })
     }
 
     /// Makes what was created, renamed or removed in the folder last.
@@ -121,7 +146,7 @@ impl Storage for Folder {
     }
 
     fn read(&self, number: u64, offset: u64, most: usize) -> io::Result<Vec<u8>> {
-        let mut file = File::open(self.file(number))?;
+        let mut file = self.open_segment(number)?;
         file.seek(SeekFrom::Start(offset))?;
         let mut bytes = Vec::new();
         file.take(most as u64).read_to_end(&mut bytes)?;
@@ -157,5 +182,26 @@ impl Segment for File {
 
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_gone_only_where_the_disk_is_there() {
+        let place = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(&place.path().join("spool")).unwrap();
+        folder.create(3).unwrap();
+        assert_eq!(folder.read(3, 0, 10).unwrap(), b"");
+        folder.remove(3).unwrap();
+        assert_eq!(folder.read(3, 0, 10).unwrap_err().kind(), io::ErrorKind::NotFound);
+        // As when another file system shows there.
+        folder.disk += 1;
+        assert_eq!(folder.read(3, 0, 10).unwrap_err().kind(), io::ErrorKind::Other);
+        folder.disk -= 1;
+        std::fs::remove_dir_all(place.path().join("spool")).unwrap();
+        assert_eq!(folder.read(3, 0, 10).unwrap_err().kind(), io::ErrorKind::Other);
     }
 }

@@ -24,6 +24,7 @@ use super::definition::{Filled, State, query_where};
 use super::{ViewsError, settle};
 use crate::clickhouse::ClickHouse;
 use crate::migrate::{MIGRATIONS, Migrator};
+use crate::window::{self, Window};
 
 /// How often is asked whether inserts have ended.
 const LOOK: Duration = Duration::from_millis(100);
@@ -115,12 +116,11 @@ impl Rebuilding {
         }
         self.execute(during, "DROP TABLE IF EXISTS {database}.{next}{on_cluster}").await?;
         self.execute(during, &self.state.table_beside()).await?;
-        let windows = crate::window::windows(&self.clickhouse).await.map_err(ViewsError::during(during))?;
+        let windows = window::windows(&self.clickhouse).await.map_err(ViewsError::during(during))?;
         let old = self.render("`{database}`.`{table}`");
-        if let Some(window) = windows.iter().find(|window| window.table == old) {
-            let (setting, blocks) = (window.setting, window.blocks);
+        for Window { setting, width, .. } in windows.iter().filter(|window| window.table == old) {
             let statement =
-                format!("ALTER TABLE {{database}}.{{next}}{{on_cluster}} MODIFY SETTING {setting} = {blocks}");
+                format!("ALTER TABLE {{database}}.{{next}}{{on_cluster}} MODIFY SETTING {setting} = {width}");
             self.execute(during, &statement).await?;
         }
         Ok(())

@@ -91,7 +91,7 @@ async fn a_table_becomes_what_this_version_defines() {
     let found = place.query("SELECT contact, phone FROM {database}.contact_cards ORDER BY contact");
     assert_eq!(found, "visitor-1@x.example\t1\nvisitor-2@x.example\t1");
     let windows = sink::window::windows(&place.clickhouse()).await.unwrap();
-    assert!(windows.iter().all(|window| window.blocks == sink::window::WIDE), "{windows:?}");
+    assert!(windows.iter().all(|window| window.width == sink::window::WIDE), "{windows:?}");
 }
 
 #[tokio::test]

@@ -84,6 +84,21 @@ async fn every_code_has_the_name_that_clickhouse_gives_it() {
     }
 }
 
+/// The local engine has no replicated tables: what is looked for on those is known to it all the same.
+#[tokio::test]
+async fn the_settings_of_windows_are_clickhouses_own() {
+    let Some(stack) = local::database_or_skip("the_settings_of_windows_are_clickhouses_own") else { return };
+    let place = Place::new(stack, "window_settings");
+    for engine in ["MergeTree", "ReplicatedSummingMergeTree"] {
+        let (settings, server) = sink::window::settings(engine);
+        assert!(!settings.is_empty());
+        for (setting, _) in settings {
+            let found = place.query(&format!("SELECT count() FROM {server} WHERE name = '{setting}'"));
+            assert_eq!(found, "1", "{setting} in {server}");
+        }
+    }
+}
+
 /// `hits`, and what hangs off it whichever way a view names its target; ordinary tables and views are none of it.
 #[tokio::test]
 async fn windows_are_found_widened_and_held_against_what_is_needed() {

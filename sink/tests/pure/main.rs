@@ -9,4 +9,5 @@ mod messages;
 mod model;
 mod mutated;
 mod native;
+mod outcomes;
 mod taking;

@@ -24,6 +24,8 @@ pub struct Ledger {
     pub sent: HashMap<Uuid, &'static str>,
     /// Those among them that were answered 2xx at least once.
     pub acknowledged: HashSet<Uuid>,
+    /// Those that were sent more than once.
+    pub repeated: HashSet<Uuid>,
     /// Hits of each visitor that were promised together, in the order of the promises.
     pub promised: HashMap<String, Vec<Vec<Uuid>>>,
     /// Requests by what became of them, for the report.
@@ -105,7 +107,10 @@ impl Visitor {
         let body = hits.iter().map(|hit| hit.json.as_str()).collect::<Vec<_>>().join("\n");
         self.sending(&hits);
         let mut is_promised = false;
-        for _ in 0..4 {
+        for attempt in 0..4 {
+            if attempt == 1 {
+                self.ledger.lock().unwrap().repeated.extend(hits.iter().map(|hit| hit.id));
+            }
             let done = self.post(&hits, &body);
             if done && !std::mem::replace(&mut is_promised, true) {
                 self.promise(&hits);

@@ -20,6 +20,7 @@ pub fn judge(world: &World, fleet: &Fleet, aftermath: &Aftermath) -> Findings {
     let contents = Contents::read(&world.brokers(), &fleet.setup.prefix);
     let rows = rows(world, &fleet.setup.database);
     conservation(aftermath, &contents, &rows, &mut findings);
+    repetitions(fleet, aftermath, &contents, &mut findings);
     order(aftermath, &contents, &mut findings);
     dead_letters(aftermath, &contents, &mut findings);
     views(world, &fleet.setup.database, &mut findings);
@@ -96,6 +97,20 @@ fn conservation(aftermath: &Aftermath, contents: &Contents, rows: &HashMap<Uuid,
     );
     tell("are in the table twice: the enricher made two of one", apart().filter(|id| !sent_twice(id)).collect());
     tell("are in the table and were never sent", rows.keys().filter(|id| !ledger.sent.contains_key(id)).collect());
+}
+
+/// A hit that was sent once is on hits.raw once, however late or lost the broker's answers were, as long as no collector ended
+/// with hits that it did not know the fate of.
+fn repetitions(fleet: &Fleet, aftermath: &Aftermath, contents: &Contents, findings: &mut Findings) {
+    if fleet.members.iter().any(|member| member.kind == Kind::Collector && member.interrupted) {
+        return;
+    }
+    let is_twice = |(id, places): &(&Uuid, &Vec<Place>)| places.len() > 1 && !aftermath.ledger.repeated.contains(id);
+    let twice: Vec<_> = contents.raw.iter().filter(is_twice).collect();
+    if !twice.is_empty() {
+        let told: Vec<_> = twice.iter().take(TOLD).map(|(id, places)| format!("{id} {places:?}")).collect();
+        findings.push(format!("{} hits were sent once and are on hits.raw twice: {}", twice.len(), told.join(", ")));
+    }
 }
 
 /// What a visitor was promised lies on hits.raw behind all that was promised before it was sent. Where a hit lies twice, its

@@ -6,7 +6,8 @@
 //! healed, everything flows through, and the judge ([`judge`]) holds tables and topics against what was promised:
 //!
 //! * each acknowledged hit is in `hits` exactly once, each other one once or not at all, and nothing else;
-//! * what one visitor was promised is on hits.raw in the order of the promises;
+//! * what one visitor was promised is on hits.raw in the order of the promises, and once where it was sent once and no
+//!   collector was killed or restarted;
 //! * views agree with `hits`, and the sink's audit is clean;
 //! * received = the sum of outcomes, in each process that was neither killed nor restarted;
 //! * each fault of ClickHouse or of the spool was felt ([`bite`]);

@@ -16,6 +16,8 @@ pub enum Cable {
     Slow(u64),
     /// Connections stay, and nothing moves: what was sent meanwhile arrives when it is healed.
     Stalled,
+    /// What clients say arrives, and they hear nothing. In the end connections are reset: the answers are lost.
+    Deaf,
 }
 
 struct Shared {
@@ -45,8 +47,8 @@ impl Proxy {
 
     /// Changes the cable, for the connections that there are and for new ones.
     pub fn set(&self, cable: Cable) {
-        *self.shared.cable.lock().unwrap() = cable;
-        if cable == Cable::Cut {
+        let before = std::mem::replace(&mut *self.shared.cable.lock().unwrap(), cable);
+        if cable == Cable::Cut || (before == Cable::Deaf && cable != Cable::Deaf) {
             for connection in self.shared.connections.lock().unwrap().drain(..) {
                 let _ = connection.shutdown(Shutdown::Both);
             }
@@ -78,14 +80,14 @@ impl Shared {
             server.shutdown(Shutdown::Both)?;
             return client.shutdown(Shutdown::Both);
         }
-        for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
+        for (from, to, answers) in [(client.try_clone()?, server.try_clone()?, false), (server, client, true)] {
             let shared = Arc::clone(self);
-            std::thread::spawn(move || shared.copy(from, to));
+            std::thread::spawn(move || shared.copy(from, to, answers));
         }
         Ok(())
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, answers: bool) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             match self.cable() {
@@ -95,7 +97,8 @@ impl Shared {
                         std::thread::sleep(Duration::from_millis(5));
                     }
                 }
-                Cable::Whole | Cable::Cut => {}
+                Cable::Deaf if answers => continue,
+                Cable::Whole | Cable::Cut | Cable::Deaf => {}
             }
             if to.write_all(&buffer[..length]).is_err() {
                 break;
@@ -107,7 +110,7 @@ impl Shared {
 }
 
 #[test]
-fn a_proxy_carries_stalls_and_cuts() {
+fn a_proxy_carries_stalls_loses_answers_and_cuts() {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = local::free_port().unwrap();
     let proxy = Proxy::start(port, server.local_addr().unwrap().port()).unwrap();
@@ -127,6 +130,21 @@ fn a_proxy_carries_stalls_and_cuts() {
     accepted.read_exact(&mut byte).unwrap();
     assert_eq!(&byte, b"b");
 
+    proxy.set(Cable::Deaf);
+    client.write_all(b"c").unwrap();
+    accepted.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"c");
+    accepted.write_all(b"an answer").unwrap();
+    client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(client.read_exact(&mut byte).is_err(), "it heard something");
+    client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    proxy.set(Cable::Whole);
+    assert!(!matches!(client.read(&mut byte), Ok(1..)), "an answer that was lost came all the same");
+
+    let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let (mut accepted, _) = server.accept().unwrap();
+    client.write_all(b"d").unwrap();
+    accepted.read_exact(&mut byte).unwrap();
     proxy.set(Cable::Cut);
     assert!(!matches!(client.read(&mut byte), Ok(1..)), "data from a cut connection");
     let mut second = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();

@@ -82,7 +82,7 @@ const DEALT: usize = 3;
 
 /// Every kind of fault. Schedules with consecutive seeds go through it three by three; a number that three does not divide,
 /// so that they change from round to round.
-const DECK: [Fault; 32] = [
+const DECK: [Fault; 34] = [
     Fault::Kill(Target::Service(Kind::Sink)),
     Fault::Cable(Link::SinkClickHouse, Cable::Cut),
     Fault::Kill(Target::Service(Kind::Enricher)),
@@ -115,6 +115,8 @@ const DECK: [Fault; 32] = [
     Fault::Cable(Link::SinkKafka, Cable::Slow(120)),
     Fault::Cable(Link::EnricherKafka, Cable::Slow(120)),
     Fault::Cable(Link::SinkKafka, Cable::Stalled),
+    Fault::Cable(Link::CollectorKafka, Cable::Deaf),
+    Fault::Cable(Link::SinkClickHouse, Cable::Deaf),
 ];
 
 impl Schedule {
