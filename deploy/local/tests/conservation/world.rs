@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
 
 /// A way that can be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,9 +30,6 @@ pub const LINKS: [Link; 4] = [Link::CollectorKafka, Link::EnricherKafka, Link::S
 
 /// Fewer partitions than in production: each has traffic in the seconds that a schedule takes.
 const PARTITIONS: i32 = 4;
-
-/// How long a server that was killed may hold its ports.
-const FREE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The servers of a run. Schedules keep apart by topic prefix and database.
 pub struct World {
@@ -68,31 +64,6 @@ pub fn stable_port() -> u16 {
     }
 }
 
-/// Waits until nobody listens on a port. A server that was killed does so until the system has taken its memory back, which
-/// a loaded machine does not do at once.
-fn wait_free(port: u16) {
-    let deadline = Instant::now() + FREE_WITHIN;
-    while let Err(problem) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-        assert!(Instant::now() < deadline, "port {port} is not free within {} s: {problem}", FREE_WITHIN.as_secs());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-#[test]
-fn a_port_is_waited_for_until_it_is_free() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (waited, free) = std::sync::mpsc::channel();
-    let waiting = std::thread::spawn(move || {
-        wait_free(port);
-        waited.send(()).unwrap();
-    });
-    free.recv_timeout(Duration::from_millis(200)).unwrap_err();
-    drop(listener);
-    free.recv_timeout(FREE_WITHIN).unwrap();
-    waiting.join().unwrap();
-}
-
 impl World {
     /// Starts servers in `directory`.
     pub fn start(directory: &Path) -> Self {
@@ -122,8 +93,6 @@ impl World {
     /// Starts Kafka on its data, unless it runs.
     pub fn start_kafka(&mut self) {
         if self.kafka.is_none() {
-            let listens = self.extension.proxied.iter().map(|proxied| proxied.listens);
-            listens.chain([self.ports.kafka]).for_each(wait_free);
             let directory = self.directory.join("kafka");
             let started = Kafka::start_extended(&directory, self.ports.kafka, &self.extension);
             self.kafka = Some(started.unwrap_or_else(|problem| panic!("{problem}")));
@@ -133,7 +102,6 @@ impl World {
     /// Starts ClickHouse on its data, unless it runs.
     pub fn start_clickhouse(&mut self) {
         if self.clickhouse.is_none() {
-            [self.ports.http, self.ports.tcp].into_iter().for_each(wait_free);
             let started = ClickHouse::start(&self.directory.join("clickhouse"), self.ports.http, self.ports.tcp);
             self.clickhouse = Some(started.unwrap_or_else(|problem| panic!("{problem}")));
         }
