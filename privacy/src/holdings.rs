@@ -71,10 +71,11 @@ impl Holding {
 pub const HOLDINGS: &[Holding] = &[
     Holding::table("hits", "every hit", &["visitor_id"], &["contact_email"], &["contact_phone"]),
     Holding::table("settled_sessions", "visits, as they were computed", &["visitor_id"], &["contact_email"], &[]),
-    Holding::table("contact_cards", "contact fields as submitted", &["visitor_id"], &["contact", "email"], &["phone"]),
+    Holding::table("contact_cards", "contact fields as submitted and corrected", &["visitor_id"], &["contact", "email"], &["phone"]),
     Holding::table("contact_links", "which visitors are which contacts", &["visitor_id"], &["contact"], &[]),
     Holding::table("contact_merges", "contacts that are one person", &[], &["contact", "merged_into"], &[]),
     Holding::table("audience_changes", "audiences entered and left", &["member"], &[], &[]),
+    Holding::table("objections", "names under which you objected", &["visitor_id"], &["contact"], &["phone"]),
     Holding::by_visitor("sessions", "visits", "hits"),
     Holding::by_visitor("visitors", "sums over all visits", "hits"),
     Holding::by_visitor("visitor_companies", "company they are taken to be of, and why", "hits"),

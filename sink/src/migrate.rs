@@ -50,6 +50,7 @@ migrations! {
     6 "content" "0006_content.sql",
     7 "sources" "0007_sources.sql",
     8 "live" "0008_live.sql",
+    9 "objections" "0009_objections.sql",
     10 "funnels" "0010_funnels.sql",
     11 "interests" "0011_interests.sql",
     12 "lead_scores" "0012_lead_scores.sql",

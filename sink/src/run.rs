@@ -94,7 +94,8 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
     }
     let loader = Arc::new(make_loader(&options, &instruments, clickhouse.clone()).await?);
     let execution = keys.map(|keys| {
-        let executor = Executor::new(options.kafka.clone(), options.loading.group.clone(), clickhouse.clone(), keys);
+        let (kafka, group) = (options.kafka.clone(), options.loading.group.clone());
+        let executor = Executor::new(kafka, group, clickhouse.clone(), keys, Arc::clone(&instruments.metrics));
         let (is_first, ended) = (Arc::clone(&followed.is_first), ended.clone());
         tokio::task::spawn_blocking(move || executor.run(&is_first, &ended))
     });
@@ -121,7 +122,7 @@ struct Followed {
 
 fn follow(options: &RunOptions, keys: Option<Keys>, health: &Health, ended: &CancellationToken) -> Followed {
     let followed = Followed {
-        directives: Arc::new(RwLock::new(Directives::new(keys))),
+        directives: Arc::new(RwLock::new(Directives::new(keys).with_corrections())),
         caught_up: CancellationToken::new(),
         is_first: Arc::default(),
     };

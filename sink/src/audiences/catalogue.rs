@@ -37,13 +37,16 @@ impl Members {
         }
     }
 
-    /// What holds for all members, whatever the condition is. Whoever objected is in no audience: their id is forgotten
-    /// after the day, so they could only ever come in.
+    /// What holds for all members, whatever the condition is. Whoever objects by a signal is in no audience: their id is
+    /// forgotten after the day, so they could only ever come in. Whoever told us that they object leaves, and never comes back.
+    /// `site` is quoted.
     #[must_use]
-    pub fn always(self) -> &'static str {
+    pub fn always(self, database: &str, site: &str) -> String {
         match self {
-            Self::Visitors => "NOT `is_anonymous`",
-            Self::Companies => "`company` != ''",
+            Self::Visitors => format!(
+                "NOT `is_anonymous` AND `visitor_id` NOT IN (SELECT visitor_id FROM {database}.objectors WHERE site = {site})"
+            ),
+            Self::Companies => "`company` != ''".to_owned(),
         }
     }
 

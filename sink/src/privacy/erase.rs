@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use clickhouse::Row;
+use prometheus::IntCounter;
 use serde::Deserialize;
 use service::privacy::keys::Keys;
 use uuid::Uuid;
@@ -107,6 +108,8 @@ pub struct Pass<'a> {
     pub requests: &'a [Request],
     /// What the trail calls the rows that are found.
     pub found: &'static str,
+    /// Counts rows that go.
+    pub erased: &'a IntCounter,
     /// After which step it ends as if it were killed.
     pub end_after: Option<Step>,
 }
@@ -136,6 +139,7 @@ impl Pass<'_> {
     async fn erase(&self, scope: &Scope<'_>, requests: &[&Request], found: &[Found]) -> Result<(), ExecuteError> {
         self.list(scope, found).await?;
         let rows = self.count(scope, requests, found).await?;
+        self.erased.inc_by(rows.values().sum());
         let told = |request: &Request| rows.get(&request.id()).copied().filter(|rows| *rows > 0);
         trail(self.clickhouse, self.requests, self.found, told).await?;
         self.end_after(Step::Found)?;

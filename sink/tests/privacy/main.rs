@@ -4,6 +4,7 @@
 
 mod erasing;
 mod loading;
+mod noting;
 mod people;
 #[allow(dead_code, reason = "the other tests use the rest")]
 #[path = "../it/support.rs"]
