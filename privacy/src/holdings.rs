@@ -71,7 +71,13 @@ impl Holding {
 pub const HOLDINGS: &[Holding] = &[
     Holding::table("hits", "every hit", &["visitor_id"], &["contact_email"], &["contact_phone"]),
     Holding::table("settled_sessions", "visits, as they were computed", &["visitor_id"], &["contact_email"], &[]),
-    Holding::table("contact_cards", "contact fields as submitted and corrected", &["visitor_id"], &["contact", "email"], &["phone"]),
+    Holding::table(
+        "contact_cards",
+        "contact fields as submitted and corrected",
+        &["visitor_id"],
+        &["contact", "email"],
+        &["phone"],
+    ),
     Holding::table("contact_links", "which visitors are which contacts", &["visitor_id"], &["contact"], &[]),
     Holding::table("contact_merges", "contacts that are one person", &[], &["contact", "merged_into"], &[]),
     Holding::table("audience_changes", "audiences entered and left", &["member"], &[], &[]),
@@ -79,6 +85,7 @@ pub const HOLDINGS: &[Holding] = &[
     Holding::by_visitor("sessions", "visits", "hits"),
     Holding::by_visitor("visitors", "sums over all visits", "hits"),
     Holding::by_visitor("visitor_companies", "company they are taken to be of, and why", "hits"),
+    Holding::by_visitor("consents", "what you permitted on the site itself", "hits"),
     Holding::by_visitor("interests", "topics of what they read", "hits"),
     Holding::by_visitor("lead_scores", "score", "hits"),
     Holding::by_visitor("lead_score_parts", "what the score is made of", "hits"),

@@ -78,8 +78,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     )
     .await?;
     let count = directives.len();
-    blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, records, corrections].concat()))
-        .await?;
+    blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, records, corrections].concat())).await?;
     Ok(receipt(id, action, due_at, count) + &found.to_string())
 }
 

@@ -59,6 +59,7 @@ migrations! {
     15 "people" "0015_people.sql",
     16 "privacy" "0016_privacy.sql",
     17 "permissions" "0017_permissions.sql",
+    18 "consents" "0018_consents.sql",
 }
 
 impl Migration {

@@ -118,8 +118,7 @@ async fn an_erasure_takes_corrections_off_the_topic_and_only_those_of_the_person
 
 async fn names(place: &Place) -> Vec<String> {
     let directives = place.directives("blog").await;
-    let mut names: Vec<_> =
-        directives.iter().filter_map(|each| each.fields.get("name")).map(str::to_owned).collect();
+    let mut names: Vec<_> = directives.iter().filter_map(|each| each.fields.get("name")).map(str::to_owned).collect();
     names.sort();
     names
 }

@@ -48,8 +48,12 @@ struct Change {
 fn fitting(database: &str, definition: &Definition, condition: &Condition) -> Result<String, AudienceError> {
     let members = definition.members_are()?;
     let (view, key, site) = (members.view(), members.key(), quote(&definition.site));
+    let permitting = members.permitting(database, &site, definition.purpose()?);
     let (always, condition) = (members.always(database, &site), &condition.sql);
-    Ok(format!("SELECT `{key}` AS member FROM {database}.{view} WHERE `site` = {site} AND {always} AND {condition}"))
+    Ok(format!(
+        "SELECT `{key}` AS member FROM {database}.{view} \
+         WHERE `site` = {site} AND {always} AND {permitting} AND {condition}"
+    ))
 }
 
 /// Who is in by what was found before, as SQL.

@@ -26,6 +26,8 @@ pub const FOUND_AGAIN: &str = "found_again";
 
 /// A delete is over when it answers, on all replicas. Its subqueries are about rows that nobody changes meanwhile.
 const DELETING: [(&str, &str); 2] = [("lightweight_deletes_sync", "2"), ("allow_nondeterministic_mutations", "1")];
+/// Rows may be of many months. What fails is not kept by ClickHouse with the names in it.
+const STATEMENT: [(&str, &str); 2] = [("max_partitions_per_insert_block", "0"), ("log_queries", "0")];
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a mutation may take until it is told.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -159,7 +161,7 @@ impl Pass<'_> {
     }
 
     async fn execute(&self, statement: &str) -> Result<(), ExecuteError> {
-        Ok(self.clickhouse.execute_with(statement, &[("max_partitions_per_insert_block", "0")]).await?)
+        Ok(self.clickhouse.execute_with(statement, &STATEMENT).await?)
     }
 
     async fn done(&self, step: Step, rows: &HashMap<Uuid, u64>) -> Result<(), ExecuteError> {

@@ -137,8 +137,7 @@ impl Found {
             let of_site: Vec<&Request> = requests.iter().filter(|request| request.site() == site).collect();
             let wanted = Wanted::new(&of_site, keys)?;
             let names = self.names.iter().filter(|(of, ..)| of == site);
-            let places: HashSet<usize> =
-                names.flat_map(|(_, kind, value)| wanted.of(site, *kind, value)).collect();
+            let places: HashSet<usize> = names.flat_map(|(_, kind, value)| wanted.of(site, *kind, value)).collect();
             again.extend(places.into_iter().map(|place| of_site[place].clone()));
         }
         Ok(again)

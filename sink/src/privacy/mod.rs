@@ -142,13 +142,7 @@ pub struct Executor {
 impl Executor {
     /// For the hits that a group loads. To be made on a runtime.
     #[must_use]
-    pub fn new(
-        kafka: KafkaOptions,
-        group: String,
-        clickhouse: ClickHouse,
-        keys: Keys,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(kafka: KafkaOptions, group: String, clickhouse: ClickHouse, keys: Keys, metrics: Arc<Metrics>) -> Self {
         Self {
             kafka,
             group,
@@ -235,7 +229,9 @@ impl Executor {
 
     /// Erases again what a sink stored that had not heard of an erasure, and notes what it did not note.
     fn look_for_late_rows(&mut self) -> Result<(), ExecuteError> {
-        let Some(requests) = self.requests.as_ref().filter(|_| self.late.is_due(self.look_every)) else { return Ok(()) };
+        let Some(requests) = self.requests.as_ref().filter(|_| self.late.is_due(self.look_every)) else {
+            return Ok(());
+        };
         let found = self.late.look(&self.clickhouse, requests.directives());
         let (now, found) = self.until_ended(found)?;
         let again = found.erasures(requests.done_erasures(), &self.keys)?;

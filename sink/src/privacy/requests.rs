@@ -205,7 +205,8 @@ fn is_erasure(action: PrivacyAction) -> bool {
 
 fn is_of_the_sink(directive: &PrivacyDirective<'_>) -> bool {
     let is_noted = matches!(directive.action, PrivacyAction::Object | PrivacyAction::Rectify);
-    (is_noted || is_erasure(directive.action)) && directive.report.as_ref().is_none_or(|report| report.stage == Stage::Sink)
+    (is_noted || is_erasure(directive.action))
+        && directive.report.as_ref().is_none_or(|report| report.stage == Stage::Sink)
 }
 
 /// What is needed of it later.

@@ -38,7 +38,11 @@ pub const HITS: Holding = Holding {
 pub const OTHERS: [Holding; 5] = [
     Holding {
         table: "objections",
-        names: &[(SubjectKind::VisitorId, "visitor_id"), (SubjectKind::Email, "contact"), (SubjectKind::Phone, "phone")],
+        names: &[
+            (SubjectKind::VisitorId, "visitor_id"),
+            (SubjectKind::Email, "contact"),
+            (SubjectKind::Phone, "phone"),
+        ],
         time: "objected_at",
     },
     Holding { table: "audience_changes", names: &[(SubjectKind::VisitorId, "member")], time: "changed_at" },

@@ -3,12 +3,13 @@
 use schemas::{EnrichedHit, Map, PartnerMatch, PrivacyAction, PrivacyDirective, SubjectKind};
 use service::privacy::keys::Keys;
 use sink::options::{Command, Options, SERVICE};
+use sink::outcome::Outcome;
 use sink::privacy::notes;
 use sink::privacy::requests::Requests;
 use tokio_util::sync::CancellationToken;
 
 use crate::people::{directive, execute, executor, form, found, keys, now, option, publish};
-use crate::support::{NOON, Place, message, page_view, until};
+use crate::support::{NOON, Place, Running, message, page_view, until};
 
 const ANNA: &str = "anna@steel.example";
 
@@ -31,11 +32,15 @@ fn correction(keys: &Keys, of: &[(&'static str, &'static str)]) -> PrivacyDirect
     PrivacyDirective { fields, ..directive(keys, PrivacyAction::Rectify, SubjectKind::Email, ANNA) }
 }
 
+/// Their cards and links are there, too, by then.
+async fn until_stored(sink: &Running, count: u64) {
+    until("all hits are stored", || sink.instruments.metrics.outcome(Outcome::Inserted).get() == count).await;
+}
+
 async fn until_told(place: &Place, request: &PrivacyDirective<'_>, stage: &str) {
     let id = request.directive_id;
-    let told = format!(
-        "SELECT count() FROM {{database}}.privacy_trail WHERE directive_id = '{id}' AND stage = '{stage}'"
-    );
+    let told =
+        format!("SELECT count() FROM {{database}}.privacy_trail WHERE directive_id = '{id}' AND stage = '{stage}'");
     until(stage, || place.query(&told) != "0").await;
 }
 
@@ -65,7 +70,7 @@ async fn a_correction_wins_over_what_is_older_until_the_person_says_something_ne
     publish(&place, &[]).await;
     place.produce(0, &messages(&[named(1, "anna", "Ana", NOON), page_view(2, "ben", 0, "/")]));
     let sink = place.start(&[&option(file.path())]);
-    until("both hits are stored", || place.query("SELECT count() FROM {database}.hits") == "2").await;
+    until_stored(&sink, 2).await;
 
     let asked = correction(&keys, &[("name", "Anna"), ("phone", "+49 30 1"), ("company", "Right Works")]);
     publish(&place, std::slice::from_ref(&asked)).await;
@@ -82,12 +87,14 @@ async fn a_correction_wins_over_what_is_older_until_the_person_says_something_ne
     let mut late = named(3, "elsewhere", "Anne", asked.issued_at - 1);
     late.partner = Some(PartnerMatch { company_name: "Wrong Works".into(), ..PartnerMatch::default() });
     place.produce(0, &messages(&[late]));
-    until("the late one is stored", || place.query("SELECT count() FROM {database}.hits") == "3").await;
-    place.query("INSERT INTO {database}.contact_cards (site, contact, name) VALUES ('shop', 'anna@steel.example', 'Old list')");
+    until_stored(&sink, 3).await;
+    place.query(
+        "INSERT INTO {database}.contact_cards (site, contact, name) VALUES ('shop', 'anna@steel.example', 'Old list')",
+    );
     assert_eq!(contact(&place), format!("{corrected}\nanna\tAnna\nben\t\nelsewhere\tAnna"));
 
     place.produce(0, &messages(&[named(4, "anna", "Anna Newly-Wed", asked.issued_at + 1)]));
-    until("the new one is stored", || place.query("SELECT count() FROM {database}.hits") == "4").await;
+    until_stored(&sink, 4).await;
     let newer = "anna@steel.example\tAnna Newly-Wed\tform\t+49 30 1\tRight Works\tcorrection";
     assert_eq!(contact(&place), format!("{newer}\nanna\tAnna Newly-Wed\nben\t\nelsewhere\tAnna"));
     until_told(&place, &asked, "done").await;
@@ -97,7 +104,7 @@ async fn a_correction_wins_over_what_is_older_until_the_person_says_something_ne
     let again = again(&place).await;
     let group = format!("--group={}again", place.prefix);
     let sink = again.start(&[&option(file.path()), &group]);
-    until("they are stored again", || again.query("SELECT count() FROM {database}.hits") == "4").await;
+    until_stored(&sink, 4).await;
     assert_eq!(contact(&again), contact(&place));
     sink.stop().await;
 
@@ -108,7 +115,7 @@ async fn a_correction_wins_over_what_is_older_until_the_person_says_something_ne
     assert_eq!(found(&place, "Right Works"), "");
     place.produce(0, &messages(&[named(5, "anna", "Anna", now() + 1000)]));
     let sink = place.start(&[&option(file.path())]);
-    until("the last is stored", || place.query("SELECT countIf(contact_name = 'Anna') FROM {database}.hits") == "1").await;
+    until_stored(&sink, 1).await;
     sink.stop().await;
     assert_eq!(found(&place, "Right Works"), "");
 }
@@ -162,7 +169,7 @@ async fn who_objects_leaves_audiences_and_lists_of_leads_and_never_comes_back() 
     ];
     place.produce(0, &messages(&hits));
     let sink = place.start(&[&option(file.path())]);
-    until("all hits are stored", || place.query("SELECT count() FROM {database}.hits") == "6").await;
+    until_stored(&sink, 6).await;
     everybody(&place).await;
     assert_eq!(members(&place), "anna\ttrue\t1\nben\ttrue\t1\ncleo\ttrue\t1");
     assert_eq!(leads(&place), "anna\nben\ncleo|anna@steel.example\nben@copper.example");
@@ -182,7 +189,7 @@ async fn who_objects_leaves_audiences_and_lists_of_leads_and_never_comes_back() 
     // From before the objection, but later here, and from a device that nobody knew.
     let old = [page_view(7, "anna-elsewhere", 0, "/"), form(8, "anna-elsewhere", 0, ANNA, "")];
     place.produce(0, &messages(&old));
-    until("the late ones are stored", || place.query("SELECT count() FROM {database}.hits") == "8").await;
+    until_stored(&sink, 8).await;
     assert_eq!(audiences(&place, &["refresh"]).await, "");
     assert_eq!(members(&place), left);
     until_told(&place, &asked[0], "done").await;
@@ -191,7 +198,7 @@ async fn who_objects_leaves_audiences_and_lists_of_leads_and_never_comes_back() 
     let again = again(&place).await;
     let group = format!("--group={}again", place.prefix);
     let sink = again.start(&[&option(file.path()), &group]);
-    until("they are stored again", || again.query("SELECT count() FROM {database}.hits") == "8").await;
+    until_stored(&sink, 8).await;
     everybody(&again).await;
     assert_eq!(members(&again), "ben\ttrue\t1");
     assert_eq!(leads(&again), "ben|ben@copper.example");
@@ -216,7 +223,9 @@ async fn what_a_sink_stored_that_had_not_heard_of_it_is_found() {
     execute(executor).await.unwrap();
 
     let new = page_view(3, "ben", now() + 1000 - NOON, "/");
-    place.insert(&[named(1, "anna", "Ana", NOON), page_view(2, "ben", 0, "/"), new, page_view(4, "cleo", 0, "/")]).await;
+    place
+        .insert(&[named(1, "anna", "Ana", NOON), page_view(2, "ben", 0, "/"), new, page_view(4, "cleo", 0, "/")])
+        .await;
     assert_eq!(place.query("SELECT name FROM {database}.contacts"), "Ana");
     execute(crate::people::executor(&place, &keys, None).await).await.unwrap();
     assert_eq!(place.query("SELECT name FROM {database}.contacts"), "Anna");
