@@ -19,6 +19,21 @@ use crate::cookies;
 use crate::fields::Fields;
 use crate::opt_out::{self, Wish};
 use crate::options::Options;
+use crate::unreadable::Told;
+
+/// So many values of one request are held against those who object; a hit has fewer.
+const MOST_VALUES: usize = 500;
+
+/// Whether somebody objects of whom little can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objects {
+    /// They do not.
+    No,
+    /// Some people of the site do, and this may be one of them.
+    Perhaps,
+    /// They do.
+    Yes,
+}
 
 /// Who objects.
 #[derive(Debug, Clone, Default)]
@@ -65,6 +80,25 @@ impl Objections {
         .into_iter()
         .filter_map(|(kind, value)| Some((kind, value.filter(|value| !value.is_empty())?)))
         .any(|(kind, value)| directives.objects_since(site, kind, value).is_some())
+    }
+
+    /// Whether the person of something objects that can't be read: by their cookie, or by any value of it.
+    #[must_use]
+    pub fn of_unreadable(&self, site: &str, client: &Client<'_>, told: &Told) -> Objects {
+        let directives = self.directives.read().unwrap_or_else(PoisonError::into_inner);
+        if !directives.has_objectors(site) {
+            return Objects::No;
+        }
+        let objects = |kind, value: &str| directives.objects_since(site, kind, value).is_some();
+        if client.cookie(cookies::VISITOR).is_some_and(|cookie| objects(SubjectKind::VisitorId, cookie)) {
+            return Objects::Yes;
+        }
+        let Some(values) = told.values.as_ref().filter(|values| values.len() <= MOST_VALUES) else {
+            return Objects::Perhaps;
+        };
+        let kinds = [SubjectKind::VisitorId, SubjectKind::Email, SubjectKind::Phone];
+        let is_theirs = |value: &String| kinds.iter().any(|kind| objects(*kind, value));
+        if values.iter().any(is_theirs) { Objects::Yes } else { Objects::No }
     }
 }
 

@@ -4,7 +4,7 @@
 //! not send here, nothing is published. Under an objection the dead letter says that there was something, and nothing of
 //! what it was. Where no site can be told, the original is kept only if every site would permit that.
 
-use schemas::{DeadLetter, Stage};
+use schemas::{DeadLetter, Signal, Stage};
 use serde_json::Value;
 use service::sites::{ConsentPolicy, Site, Sites};
 use uuid::Uuid;
@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::assemble;
 use crate::client::Client;
 use crate::fields;
+use crate::objections::Objects;
 use crate::outcome::Outcome;
 use crate::policy::{self, Decision};
 use crate::publisher::Messages;
@@ -38,6 +39,8 @@ pub struct Told {
     pub sites: Vec<String>,
     /// What it says about the consent to being measured.
     pub measurement: Option<bool>,
+    /// All its values, each of which may name a person; none where they can't be told.
+    pub values: Option<Vec<String>>,
 }
 
 impl Told {
@@ -49,7 +52,12 @@ impl Told {
             values.next_back().map(|(_, value)| fields::decoded_lossy(value))
         };
         let sites = last("site").into_iter().filter(|site| !site.is_empty()).collect();
-        Self { sites, measurement: last("consent.measurement").and_then(|value| fields::truth(&value)) }
+        let values = query.split('&').filter_map(|pair| pair.split_once('='));
+        Self {
+            sites,
+            measurement: last("consent.measurement").and_then(|value| fields::truth(&value)),
+            values: Some(values.map(|(_, value)| fields::decoded_lossy(value)).collect()),
+        }
     }
 
     /// Of one JSON value, or of what is none.
@@ -59,8 +67,9 @@ impl Told {
             Ok(hit @ Value::Object(_)) => Self {
                 sites: hit["site"].as_str().map(str::to_owned).into_iter().collect(),
                 measurement: hit["consent"]["measurement"].as_bool(),
+                values: Some(texts(&hit)),
             },
-            Ok(_) => Self::default(),
+            Ok(other) => Self { values: Some(texts(&other)), ..Self::default() },
             Err(_) => Self::by_words(&String::from_utf8_lossy(bytes)),
         }
     }
@@ -79,6 +88,24 @@ impl Told {
         }
         told
     }
+}
+
+/// All texts and numbers in a value, also the names of its members.
+fn texts(value: &Value) -> Vec<String> {
+    let (mut texts, mut open) = (Vec::new(), vec![value]);
+    while let Some(value) = open.pop() {
+        match value {
+            Value::String(text) => texts.push(text.clone()),
+            Value::Number(number) => texts.push(number.to_string()),
+            Value::Array(values) => open.extend(values),
+            Value::Object(members) => {
+                texts.extend(members.keys().cloned());
+                open.extend(members.values());
+            }
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+    texts
 }
 
 /// What stands after each occurrence of a name and its colon.
@@ -137,7 +164,8 @@ fn permission(
             let region = collector.options.region.as_deref();
             let by_nobody = policy::decide(&Site::default(), client, told.measurement) == Decision::Keep;
             let asks_nothing = |site: &Site| site.consent == ConsentPolicy::NotRequired && site.belongs_to(region);
-            Ok(by_nobody && sites.iter().all(|(_, site)| asks_nothing(site)))
+            let objects = |key: &str| collector.objections.of_unreadable(key, client, told) != Objects::No;
+            Ok(by_nobody && sites.iter().all(|(key, site)| asks_nothing(site) && !objects(key)))
         } else {
             Err(Outcome::DroppedOrigin)
         };
@@ -148,7 +176,13 @@ fn permission(
         if !allowed(site) {
             return Err(Outcome::DroppedOrigin);
         }
-        match policy::decide(site, client, told.measurement) {
+        let objects = collector.objections.of_unreadable(key, client, told);
+        may_be_kept &= objects == Objects::No;
+        let decision = match objects {
+            Objects::Yes => policy::under(site, Signal::OptOut),
+            Objects::No | Objects::Perhaps => policy::decide(site, client, told.measurement),
+        };
+        match decision {
             Decision::Keep => {}
             Decision::Anonymous(_) => may_be_kept = false,
             Decision::Drop => return Err(Outcome::DroppedObjection),
@@ -162,14 +196,29 @@ mod tests {
     use super::*;
 
     fn told(sites: &[&str], measurement: Option<bool>) -> Told {
-        Told { sites: sites.iter().map(|site| (*site).to_owned()).collect(), measurement }
+        Told { sites: sites.iter().map(|site| (*site).to_owned()).collect(), measurement, values: None }
+    }
+
+    /// Without its values.
+    fn without_values(told: Told) -> Told {
+        Told { values: None, ..told }
+    }
+
+    #[test]
+    fn each_value_may_be_a_name() {
+        let values = |told: Told| told.values.unwrap();
+        assert_eq!(values(Told::by_query("email=a%40x.example&title=%ff")), ["a@x.example", "\u{fffd}"]);
+        let mut found = values(Told::by_json(br#"{"contact":["a@x.example",{"7":[47]}],"x":null}"#));
+        found.sort();
+        assert_eq!(found, ["47", "7", "a@x.example", "contact", "x"]);
+        assert_eq!(Told::by_json(br#"{"email":"a@x.example""#).values, None);
     }
 
     #[test]
     fn the_site_and_the_consent_of_a_broken_query_are_told() {
         let query = "site=other&title=%ff&site=d%65mo&consent.measurement=0";
-        assert_eq!(Told::by_query(query), told(&["demo"], Some(false)));
-        assert_eq!(Told::by_query("title=%ff&site="), told(&[], None));
+        assert_eq!(without_values(Told::by_query(query)), told(&["demo"], Some(false)));
+        assert_eq!(without_values(Told::by_query("title=%ff&site=")), told(&[], None));
     }
 
     #[test]
@@ -188,7 +237,7 @@ mod tests {
             (r#"{"site":"demo","consent":{"measurement":true},{"measurement": 1"#, told(&["demo"], Some(false))),
             (r#"{"site": "de"#, told(&[], None)),
         ] {
-            assert_eq!(Told::by_json(json.as_bytes()), expected, "{json}");
+            assert_eq!(without_values(Told::by_json(json.as_bytes())), expected, "{json}");
         }
     }
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use schemas::codec::decode_all;
 use schemas::topics::privacy_key;
-use schemas::{PrivacyAction, PrivacyDirective, Signal, SubjectKind, VisitorIdSource, Writer};
+use schemas::{DeadLetter, PrivacyAction, PrivacyDirective, Reader, Signal, SubjectKind, VisitorIdSource, Writer};
 use service::privacy::keys::{Keys, normal};
 use support::{Fixture, cookies, header};
 
@@ -72,5 +73,51 @@ fn who_objects_is_known_again_and_gets_the_cookie_that_says_so() {
             assert!(!String::from_utf8_lossy(key).contains("v-1"));
         }
     });
+    collector.assert_outcomes_add_up();
+}
+
+/// What a site's people sent that can't be read is kept as a dead letter, but nothing of those who object.
+#[test]
+fn nothing_is_kept_of_what_cannot_be_read_where_its_person_objects_or_may() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("one {}\n", "5a".repeat(32))).unwrap();
+    let keys = Keys::open(file.path()).unwrap();
+    let collector = Fixture::start(&[&format!("--privacy-keys={}", file.path().display())]);
+    object(&collector, &keys, "demo", SubjectKind::VisitorId, "v-1");
+    object(&collector, &keys, "demo", SubjectKind::Email, "ada@steel.example");
+    object(&collector, &keys, "demo", SubjectKind::Phone, "+49304711");
+    object(&collector, &keys, "drop", SubjectKind::VisitorId, "v-9");
+    let says_so = |visitor: &str, site: &str, more: &str| {
+        let cookie = format!("hitmeter_visitor={visitor}");
+        let answer = collector.get(&format!("/p.gif?site={site}{more}"), &[("cookie", cookie.as_str())]);
+        cookies(&answer).iter().any(|cookie| cookie.starts_with("hitmeter_opt_out=1"))
+    };
+    collector.until("the visitor is known", || says_so("v-1", "demo", ""));
+    collector.until("the address is known", || says_so("x", "demo", "&email=ada@steel.example"));
+    collector.until("the number is known", || says_so("x", "demo", "&phone=%2B49304711"));
+    collector.until("the other visitor is known", || says_so("v-9", "drop", ""));
+
+    let others = r#"{"site":"demo","contact":"ben@steel.example"}"#;
+    collector.post("/v1/hits", &[], others);
+    collector.get("/p.gif?site=demo&email=ben@steel.example&title=%ff", &[]);
+    // By a cookie, in the wrong place, in a query, in what is no JSON, and where no site is told.
+    collector.post("/v1/hits", &[("cookie", "hitmeter_visitor=v-1")], others);
+    collector.post("/v1/hits", &[], r#"{"site":"demo","contact":"Ada@steel.example"}"#);
+    collector.get("/p.gif?site=demo&phone=0049+(30)+4711&title=%ff", &[]);
+    collector.post("/v1/hits", &[], r#"{"site":"demo","contact":{"email":"ada@steel.example""#);
+    collector.post("/v1/hits", &[], r#"["ada@steel.example"#);
+    // That site drops what is under an objection.
+    collector.post("/v1/hits", &[], r#"{"site":"drop","visitor":["v-9"]}"#);
+
+    let reader = Reader::new::<DeadLetter<'_>>(None).unwrap();
+    let original = |(_, value): &(Vec<u8>, Vec<u8>)| {
+        let body = reader.body(value).unwrap();
+        let letter: DeadLetter<'_> = decode_all(&body).unwrap();
+        String::from_utf8_lossy(&letter.original).into_owned()
+    };
+    let mut originals: Vec<_> = collector.messages("hits.dead", 1).iter().map(original).collect();
+    originals.sort();
+    let kept = ["site=demo&email=ben@steel.example&title=%ff", others];
+    assert_eq!(originals, [&[""; 5], &kept[..]].concat());
     collector.assert_outcomes_add_up();
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use schemas::topics::{PARTNERS, PRIVACY};
 use schemas::{Map, PrivacyAction, PrivacyDirective, SubjectKind};
+use service::options::KafkaOptions;
 use service::privacy::keys::Keys;
 use uuid::Uuid;
 
@@ -13,7 +14,7 @@ use crate::error::PrivacyError;
 use crate::options::{RectifyOptions, RightOptions};
 use crate::resolve::{Fate, Link, Person, resolve, sites};
 use crate::subject::{FIELDS, Identifier};
-use crate::topic::{Named, Register, blocking, directive, issued_at, messages, open, publish};
+use crate::topic::{Message, Named, Register, blocking, directive, issued_at, messages, open, publish};
 use crate::{holdings, partners, readable};
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
@@ -50,14 +51,16 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     let rows = holdings::count(&database, &person).await?;
     let kafka = options.places.kafka.clone();
     let register = if options.dry_run { read_only(&kafka).await? } else { open(&kafka).await? };
-    let removals = match right {
-        Right::Object => Vec::new(),
+    let (records, corrections) = match right {
+        Right::Object => Default::default(),
         Right::Erase | Right::Forget => {
+            let corrections = taken_back(&kafka, &register, &keys, &person);
             let (kafka, person) = (kafka.clone(), person.clone());
-            blocking(move || Ok(partners::removals(&kafka, partners::read(&kafka, &person)?))).await?
+            let records = blocking(move || Ok(partners::removals(&kafka, partners::read(&kafka, &person)?))).await?;
+            (records, corrections)
         }
     };
-    let found = Found { person: &person, rows: &rows, partner_records: removals.len(), show: options.show };
+    let found = Found { person: &person, rows: &rows, partner_records: records.len(), show: options.show };
     if options.dry_run {
         return Ok(format!("{found}nothing was published, as --dry-run was given\n"));
     }
@@ -75,12 +78,20 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     )
     .await?;
     let count = directives.len();
-    blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, removals].concat())).await?;
+    blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, records, corrections].concat())).await?;
     Ok(receipt(id, action, due_at, count) + &found.to_string())
 }
 
+/// Takes the corrections of a person off the topic: their fields are in plain text there.
+fn taken_back(kafka: &KafkaOptions, register: &Register, keys: &Keys, person: &Person) -> Vec<Message> {
+    let hashes = person.hashes(keys).into_keys().collect();
+    let topic = kafka.topic(&PRIVACY);
+    let message = |key: &[u8]| Message { topic: topic.clone(), key: key.to_vec(), value: None };
+    register.corrections(&hashes).map(message).collect()
+}
+
 /// Where nothing may be created.
-async fn read_only(kafka: &service::options::KafkaOptions) -> Result<Register, PrivacyError> {
+async fn read_only(kafka: &KafkaOptions) -> Result<Register, PrivacyError> {
     let mut kafka = kafka.clone();
     if kafka.topic_setup == service::options::TopicSetup::Create {
         kafka.topic_setup = service::options::TopicSetup::Check;

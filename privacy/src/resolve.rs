@@ -10,9 +10,10 @@
 //! A phone that was found and that somebody else told, too, names more than this person, and is left out. Links are followed
 //! across the sites of one customer (`customer_sites`) and no further.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::SubjectKind;
+use service::privacy::keys::Keys;
 
 use crate::database::{Database, Row, is_in, literal, text};
 use crate::error::PrivacyError;
@@ -65,6 +66,20 @@ pub struct Person {
     pub identifiers: BTreeSet<Identifier>,
     /// How it was found.
     pub links: Vec<Link>,
+}
+
+impl Person {
+    /// All hashes of what names them, under all keys, and of which site each is.
+    #[must_use]
+    pub fn hashes(&self, keys: &Keys) -> BTreeMap<String, String> {
+        let mut hashes = BTreeMap::new();
+        for site in &self.sites {
+            for identifier in &self.identifiers {
+                hashes.extend(identifier.hashes(keys, site).map(|hash| (hash, site.clone())));
+            }
+        }
+        hashes
+    }
 }
 
 /// Finds all that names a person.

@@ -12,7 +12,7 @@ use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
 use service::privacy::keys::Keys;
 use uuid::Uuid;
 
-use crate::database::{Database, Row, is_in, literal, text};
+use crate::database::{Database, Row, is_in, literal, number, text};
 use crate::error::PrivacyError;
 use crate::options::{NoticesOptions, Permission, PermitOptions, Places, ShareOptions, WithdrawOptions};
 use crate::readable;
@@ -146,6 +146,7 @@ pub async fn share(options: ShareOptions) -> Result<String, PrivacyError> {
     let permitted: Vec<(&PrivacyDirective<'_>, &Row)> = contacts
         .iter()
         .filter_map(|row| Some((permissions.in_force(&keys, &options.site, &named(row))?, row)))
+        .filter(|(permit, row)| !refused_since(permit, row))
         .collect();
     let file = create(&options.output)?;
     let id = Uuid::now_v7();
@@ -156,6 +157,11 @@ pub async fn share(options: ShareOptions) -> Result<String, PrivacyError> {
     record(&database, &options, &permitted).await?;
     write(file, &options, &permitted)?;
     Ok(format!("{count} of {} contacts permit {} to {}\n", contacts.len(), options.purpose, options.partner))
+}
+
+/// Whether they refused on the site itself, after they permitted it, that anything is shared.
+fn refused_since(permit: &PrivacyDirective<'_>, contact: &Row) -> bool {
+    i64::try_from(number(contact, "refused_at")).is_ok_and(|refused_at| refused_at >= permit.issued_at)
 }
 
 fn check_fields(fields: &[String]) -> Result<(), PrivacyError> {
@@ -174,10 +180,13 @@ async fn contacts(database: &Database, site: &str) -> Result<Vec<Row>, PrivacyEr
     let site = literal(site);
     let query = format!(
         "SELECT c.contact AS contact, c.name AS name, c.email AS email, c.phone AS phone, c.job_title AS job_title, \
-         c.company AS company, c.address AS address, c.emails AS emails, v.visitors AS visitors \
+         c.company AS company, c.address AS address, c.emails AS emails, v.visitors AS visitors, v.refused_at AS refused_at \
          FROM {{database}}.contacts AS c LEFT JOIN \
-         (SELECT contact, groupArray(visitor_id) AS visitors FROM {{database}}.contact_visitors \
-         WHERE site = {site} GROUP BY contact) AS v ON c.contact = v.contact WHERE c.site = {site} ORDER BY contact"
+         (SELECT l.contact AS contact, groupArray(l.visitor_id) AS visitors, max(r.told_at) AS refused_at \
+         FROM {{database}}.contact_visitors AS l LEFT JOIN \
+         (SELECT visitor_id, toUInt64(toUnixTimestamp64Milli(told_at)) AS told_at FROM {{database}}.consents \
+         WHERE site = {site} AND purpose = 'partner_sharing' AND NOT is_permitted) AS r ON l.visitor_id = r.visitor_id \
+         WHERE l.site = {site} GROUP BY contact) AS v ON c.contact = v.contact WHERE c.site = {site} ORDER BY contact"
     );
     database.rows("asking for contacts", &query).await
 }

@@ -1,6 +1,6 @@
 //! The topic of requests, read whole, and written in one transaction: all of a request is in it, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -78,6 +78,15 @@ impl Register {
     ) -> impl Iterator<Item = (&'a PrivacyDirective<'static>, &'a StageReport<'static>)> {
         let of_site = self.entries.values().filter(move |each| each.site == site);
         of_site.filter_map(|each| each.report.as_ref().map(|report| (each, report)))
+    }
+
+    /// Keys of the corrections of a person, and of the reports on them: an erasure takes these off the topic, as they hold what
+    /// the person said.
+    pub fn corrections<'a>(&'a self, hashes: &'a BTreeSet<String>) -> impl Iterator<Item = &'a [u8]> {
+        let is_theirs = |said: &PrivacyDirective<'_>| {
+            said.action == PrivacyAction::Rectify && hashes.contains(said.subject.as_ref())
+        };
+        self.entries.iter().filter(move |(_, said)| is_theirs(said)).map(|(key, _)| key.as_slice())
     }
 
     /// Names of keys and hashes under which a directive about somebody is to be published: the newest key, and each under

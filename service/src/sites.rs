@@ -64,6 +64,8 @@ pub struct Site {
     pub cookieless: bool,
     /// Minutes without a hit after which a session has ended.
     pub session_minutes: u32,
+    /// Months that tables may keep what they hold on people; the sink checks it where it has this file.
+    pub retention_months: u16,
     /// Endings of links that are downloads.
     pub download_extensions: Vec<String>,
     /// Hosts that are the site's own, besides that of the page.
@@ -84,6 +86,7 @@ impl Default for Site {
             ip: IpPolicy::Truncated,
             cookieless: false,
             session_minutes: 30,
+            retention_months: 25,
             download_extensions: owned(&[
                 "pdf", "doc", "docx", "xls", "xlsx", "ppt", "pptx", "csv", "zip", "gz", "tgz", "7z", "rar", "exe",
                 "msi", "dmg", "mp3", "mp4", "mov", "epub",
@@ -165,6 +168,9 @@ impl Site {
         }
         if !(1..=24 * 60).contains(&self.session_minutes) {
             return Err(format!("session_minutes is {}, must be 1 to 1440", self.session_minutes));
+        }
+        if !(1..=1200).contains(&self.retention_months) {
+            return Err(format!("retention_months is {}, must be 1 to 1200", self.retention_months));
         }
         for origin in &self.origins {
             let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
@@ -286,6 +292,7 @@ mod tests {
             ip = "none"
             cookieless = true
             session_minutes = 10
+            retention_months = 6
             download_extensions = ["pdf"]
             internal_hosts = ["help.example.com"]
             search_parameters = ["find"]
@@ -296,6 +303,7 @@ mod tests {
             (site.signals, site.consent, site.ip),
             (SignalPolicy::Drop, ConsentPolicy::Required, IpPolicy::None)
         );
+        assert_eq!(site.retention_months, 6);
         assert!(site.allows_origin("https://SHOP.example.com") && !site.allows_origin("https://example.com"));
     }
 
@@ -304,6 +312,7 @@ mod tests {
         for (text, expected) in [
             ("[sites.a]\ncookiless = true\n", "line 2"),
             ("[sites.a]\n\n[sites.b]\nsession_minutes = 0\n", "line 3, [sites.b]: session_minutes is 0"),
+            ("[sites.a]\nretention_months = 0\n", "line 1, [sites.a]: retention_months is 0"),
             ("[sites.a]\nip = \"half\"\n", "must be \"full\""),
             ("[sites.a]\norigins = [\"*\"]\n", "origin \"*\""),
             ("[sites.a]\ncookie_domain = \"a b\"\n", "cookie_domain \"a b\""),

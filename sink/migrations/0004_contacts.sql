@@ -1,7 +1,8 @@
 -- People: what they submitted of themselves, and which visitors they are.
 --
 --     hits ── write_contact_cards ── contact_cards ──┐
---     imports, by hand ──────────────┘               ├── contact_history ── contacts
+--     imports, by hand ──────────────┤               ├── contact_history ── contacts
+--     corrections, by the sink ──────┘               │
 --     hits ── write_contact_links ── contact_links ──┤
 --     links undone, by hand ─────────┘               ├── contact_visitors
 --     contact_merges, by hand ───────────────────────┘
@@ -9,6 +10,9 @@
 -- A contact is an e-mail address in lower case, within a site. Which visitors a contact is, is resolved at each question
 -- from contact_links: recognising somebody rewrites no hit, also not those from before. Links and merges are never changed
 -- but answered by a newer row, which counts: so each can be undone, and done again.
+--
+-- What a person had corrected is a card of the time when they asked for it: it wins over older cards, whenever these come,
+-- and a newer card of their own wins over it. What partners and imports say of a field that was corrected does not count.
 --
 -- Cards and links are named by their hit, so that a hit that is there twice writes the same row. To forget somebody, delete
 -- by site and visitor_id, and by site and contact, from all three tables.
@@ -18,10 +22,10 @@ CREATE TABLE IF NOT EXISTS {database}.contact_cards{on_cluster}
     site LowCardinality(String) COMMENT 'Key of the site.',
     contact String COMMENT 'E-mail address in lower case; empty where the card tells none: it is then that of whom its visitor is.',
     visitor_id String COMMENT 'Visitor who submitted it; empty for imports.',
-    hit_id UUID DEFAULT generateUUIDv7() COMMENT 'Hit that it came with; an id of its own for imports.',
-    submitted_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When it was submitted or imported.',
-    source LowCardinality(String) DEFAULT 'import' COMMENT 'form, identify or another kind of hit; partner for what a partner adds to such a hit; import.',
-    source_name String COMMENT 'Which partner, or which import; else empty.',
+    hit_id UUID DEFAULT generateUUIDv7() COMMENT 'Hit that it came with; an id of its own for imports, the request for corrections.',
+    submitted_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When it was submitted, imported, or asked to be corrected.',
+    source LowCardinality(String) DEFAULT 'import' COMMENT 'form, identify or another kind of hit; partner for what a partner adds to such a hit; import; correction for what a person had corrected.',
+    source_name String COMMENT 'Which partner, which import, or who entered the correction; else empty.',
     name String COMMENT 'Full name; empty where not told, like all that follow.',
     email String COMMENT 'E-mail address as it was written.',
     phone String COMMENT 'Telephone number.',
@@ -192,12 +196,13 @@ CREATE OR REPLACE VIEW {database}.contact_history{on_cluster}
     contact String COMMENT 'Contact: the address at the end of all merges.',
     field String COMMENT 'name, email, phone, job_title, company or address.',
     value String COMMENT 'What was told.',
-    source String COMMENT 'Who told it last: form, identify or another kind of hit; partner; import.',
-    source_name String COMMENT 'Which partner, or which import.',
-    visitor_id String COMMENT 'Visitor who told it last; empty for imports.',
+    source String COMMENT 'Who told it last: form, identify or another kind of hit; partner; import; correction.',
+    source_name String COMMENT 'Which partner, which import, or who entered the correction.',
+    visitor_id String COMMENT 'Visitor who told it last; empty for imports and corrections.',
     first_told_at DateTime64(3, 'UTC') COMMENT 'When it was told first.',
     last_told_at DateTime64(3, 'UTC') COMMENT 'When it was told last.',
-    times_told UInt64 COMMENT 'How often.'
+    times_told UInt64 COMMENT 'How often.',
+    is_overruled Bool COMMENT 'True for what partners and imports say of a field that the person had corrected: it does not count.'
 )
 SQL SECURITY DEFINER
 AS
@@ -220,6 +225,18 @@ WITH
         LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.contact = m.contact
         LEFT ANY JOIN owners AS o ON c.site = o.site AND c.visitor_id = o.visitor_id
         WHERE whose != ''
+    ),
+    corrected AS
+    (
+        SELECT DISTINCT c.site AS of_site, if(m.person != '', m.person, c.contact) AS of_contact, arrayJoin(c.fields) AS of_field
+        FROM
+        (
+            SELECT site, contact, arrayFilter(each -> each != '', [if(name != '', 'name', ''), if(email != '', 'email', ''), if(phone != '', 'phone', ''),
+                if(job_title != '', 'job_title', ''), if(company != '', 'company', ''), if(address != '', 'address', '')]) AS fields
+            FROM {database}.contact_cards
+            WHERE source = 'correction'
+        ) AS c
+        LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.contact = m.contact
     )
 SELECT
     site,
@@ -231,19 +248,20 @@ SELECT
     argMax(visitor_id, (submitted_at, c.source != 'partner', hit_id)) AS visitor_id,
     min(submitted_at) AS first_told_at,
     max(submitted_at) AS last_told_at,
-    uniqExact(hit_id) AS times_told
+    uniqExact(hit_id) AS times_told,
+    CAST(c.source IN ('partner', 'import') AND (site, whose, told.1) IN (SELECT of_site, of_contact, of_field FROM corrected), 'Bool') AS is_overruled
 FROM cards AS c
 ARRAY JOIN [('name', name), ('email', email), ('phone', phone), ('job_title', job_title), ('company', company), ('address', address)] AS told
 WHERE told.2 != ''
-GROUP BY site, whose, told
-COMMENT 'What each contact ever told, one row for each value of each field, with who told it and when.';
+GROUP BY site, whose, told, is_overruled
+COMMENT 'What each contact ever told or had corrected, one row for each value of each field, with who told it and when.';
 
 CREATE OR REPLACE VIEW {database}.contacts{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     contact String COMMENT 'E-mail address in lower case: who. Of merged contacts, the one that the others are merged into.',
     name String COMMENT 'Name that was told last.',
-    name_source String COMMENT 'Who told it: form, identify or another kind of hit; partner; import.',
+    name_source String COMMENT 'Who told it: form, identify or another kind of hit; partner; import; correction where the person had it corrected.',
     email String COMMENT 'Address as it was written last.',
     email_source String COMMENT 'Who told it.',
     phone String COMMENT 'Telephone number that was told last.',
@@ -256,7 +274,7 @@ CREATE OR REPLACE VIEW {database}.contacts{on_cluster}
     address_source String COMMENT 'Who told it.',
     emails Array(String) COMMENT 'All addresses, in lower case.',
     first_told_at DateTime64(3, 'UTC') COMMENT 'When the first of their cards came.',
-    last_told_at DateTime64(3, 'UTC') COMMENT 'When the last of their cards came.'
+    last_told_at DateTime64(3, 'UTC') COMMENT 'When the last of their cards, or a correction, came.'
 )
 SQL SECURITY DEFINER
 AS
@@ -265,12 +283,12 @@ WITH grouped AS
         SELECT
             site,
             contact AS whose,
-            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'name') AS said_name,
-            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'email') AS said_email,
-            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'phone') AS said_phone,
-            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'job_title') AS said_title,
-            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'company') AS said_company,
-            argMaxIf((value, source), (last_told_at, source != 'partner', value), field = 'address') AS said_address,
+            argMaxIf((value, source), (NOT is_overruled, last_told_at, source != 'partner', value), field = 'name') AS said_name,
+            argMaxIf((value, source), (NOT is_overruled, last_told_at, source != 'partner', value), field = 'email') AS said_email,
+            argMaxIf((value, source), (NOT is_overruled, last_told_at, source != 'partner', value), field = 'phone') AS said_phone,
+            argMaxIf((value, source), (NOT is_overruled, last_told_at, source != 'partner', value), field = 'job_title') AS said_title,
+            argMaxIf((value, source), (NOT is_overruled, last_told_at, source != 'partner', value), field = 'company') AS said_company,
+            argMaxIf((value, source), (NOT is_overruled, last_told_at, source != 'partner', value), field = 'address') AS said_address,
             arraySort(groupUniqArrayIf(lower(trim(value)), field = 'email')) AS all_emails,
             min(first_told_at) AS first_told,
             max(last_told_at) AS last_told
@@ -297,6 +315,40 @@ SELECT
     last_told AS last_told_at
 FROM grouped
 COMMENT 'People who gave an e-mail address, one row each, with the latest of each field and who told it. What they did: contact_sessions, contact_activity.';
+
+-- A correction is about a contact: it counts for those visitors who gave the contact's address last.
+CREATE OR REPLACE VIEW {database}.visitor_cards{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    visitor_id String COMMENT 'Visitor.',
+    submitted_at DateTime64(3, 'UTC') COMMENT 'When it was submitted, or asked to be corrected.',
+    hit_id UUID COMMENT 'Hit that it came with; the request for corrections.',
+    name String COMMENT 'Full name; empty where not told, like all that follow.',
+    email String COMMENT 'E-mail address as it was written.',
+    phone String COMMENT 'Telephone number.',
+    job_title String COMMENT 'Job title.',
+    company String COMMENT 'Company.',
+    address String COMMENT 'Mailing address.'
+)
+SQL SECURITY DEFINER
+AS
+WITH addresses AS
+    (
+        SELECT site, visitor_id, argMax(submitted_as, (linked_at, submitted_as)) AS given_last
+        FROM {database}.contact_visitors
+        WHERE site IN (SELECT site FROM {database}.contact_cards WHERE source = 'correction')
+        GROUP BY site, visitor_id
+    )
+SELECT site, visitor_id, submitted_at, hit_id, name, email, phone, job_title, company, address
+FROM {database}.contact_cards
+WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
+UNION ALL
+SELECT
+    c.site AS site, a.visitor_id AS visitor_id, c.submitted_at AS submitted_at, c.hit_id AS hit_id, c.name AS name, c.email AS email,
+    c.phone AS phone, c.job_title AS job_title, c.company AS company, c.address AS address
+FROM (SELECT * FROM {database}.contact_cards WHERE source = 'correction') AS c
+INNER JOIN addresses AS a ON c.site = a.site AND c.contact = a.given_last
+COMMENT 'Cards that visitors submitted of themselves, and what was corrected of them. What partners add is left out.';
 
 -- Who a visitor is to be asked of all of their sessions, of the mails they opened, and of their own cards.
 CREATE OR REPLACE VIEW {database}.visitors{on_cluster}
@@ -330,12 +382,12 @@ CREATE OR REPLACE VIEW {database}.visitors{on_cluster}
     network_organisation String COMMENT 'Organisation of the network last used.',
     company_name String COMMENT 'Company, as a partner named it last.',
     company_domain String COMMENT 'Domain of the company, as a partner told it last.',
-    contact_name String COMMENT 'Name that the person submitted last.',
-    contact_email String COMMENT 'E-mail address that the person submitted last.',
-    contact_phone String COMMENT 'Telephone number that the person submitted last.',
-    contact_job_title String COMMENT 'Job title that the person submitted last.',
-    contact_company String COMMENT 'Company that the person submitted last.',
-    contact_address String COMMENT 'Mailing address that the person submitted last.'
+    contact_name String COMMENT 'Name that the person submitted or had corrected last.',
+    contact_email String COMMENT 'E-mail address that the person submitted or had corrected last.',
+    contact_phone String COMMENT 'Telephone number that the person submitted or had corrected last.',
+    contact_job_title String COMMENT 'Job title that the person submitted or had corrected last.',
+    contact_company String COMMENT 'Company that the person submitted or had corrected last.',
+    contact_address String COMMENT 'Mailing address that the person submitted or had corrected last.'
 )
 SQL SECURITY DEFINER
 AS
@@ -395,8 +447,7 @@ WITH
             argMaxIf(job_title, (submitted_at, hit_id), job_title != '') AS last_title,
             argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company,
             argMaxIf(address, (submitted_at, hit_id), address != '') AS last_address
-        FROM {database}.contact_cards
-        WHERE source != 'partner' AND visitor_id != ''
+        FROM {database}.visitor_cards
         GROUP BY site, visitor_id
     )
 SELECT

@@ -138,8 +138,7 @@ WITH
     addresses AS
     (
         SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company
-        FROM {database}.contact_cards
-        WHERE visitor_id != '' AND source != 'partner'
+        FROM {database}.visitor_cards
         GROUP BY site, visitor_id
     ),
     employers AS
@@ -258,8 +257,7 @@ WITH
     addresses AS
     (
         SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company
-        FROM {database}.contact_cards
-        WHERE visitor_id != '' AND source != 'partner'
+        FROM {database}.visitor_cards
         GROUP BY site, visitor_id
     ),
     employers AS

@@ -91,8 +91,9 @@ FROM
         AND (r.url_pattern = '' OR multiIf(h.kind IN ('download', 'outlink'), h.target_url, startsWith(r.url_pattern, '/'), toString(h.page_path), concat(h.page_host, h.page_path)) LIKE r.url_pattern)
         AND mapContains(h.properties, r.property) AND (r.property_value = '' OR h.properties[r.property] LIKE r.property_value)
 )
+WHERE (site, visitor_id) NOT IN (SELECT site, visitor_id FROM {database}.objectors)
 GROUP BY site, visitor_id, rule, day
-COMMENT 'Points that visitors earned, by rule and day, before decay and cap: what the views of lead scores are made of. Robots are left out.';
+COMMENT 'Points that visitors earned, by rule and day, before decay and cap: what the views of lead scores are made of. Robots are left out, and who objects.';
 
 CREATE OR REPLACE VIEW {database}.lead_score_parts{on_cluster}
 (

@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS {database}.audience_definitions{on_cluster}
     members_are LowCardinality(String) COMMENT 'Who its members are: visitors or companies, which is also the view that the condition is about.',
     condition String COMMENT 'The condition, as `sink audiences define` took it. Written by that command only: a condition is checked again before it is used.',
     description String COMMENT 'What it is for, in somebody''s words.',
+    purpose LowCardinality(String) DEFAULT '' COMMENT 'Purpose that it serves: personalisation, advertising or partner_sharing, and only who permits that is in it; empty where it is used for analysis alone.',
     is_active Bool DEFAULT true COMMENT 'False where the audience was dropped.',
     changed_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When this was said; the newest row of an audience counts.',
     CONSTRAINT audience_is_named CHECK site != '' AND audience != ''
@@ -81,13 +82,14 @@ CREATE OR REPLACE VIEW {database}.audiences{on_cluster}
     members_are LowCardinality(String) COMMENT 'Who its members are: visitors or companies.',
     condition String COMMENT 'The condition.',
     description String COMMENT 'What it is for.',
+    purpose String COMMENT 'Purpose that it serves, which its members permit; empty for analysis alone.',
     defined_at DateTime64(3, 'UTC') COMMENT 'When it was last defined.',
     members UInt64 COMMENT 'How many are in now.',
     last_change_at Nullable(DateTime64(3, 'UTC')) COMMENT 'When a refresh last found somebody in or out; null where it never did.'
 )
 SQL SECURITY DEFINER
 AS
-SELECT d.site AS site, d.audience AS audience, d.members_are AS members_are, d.condition AS condition, d.description AS description, d.changed_at AS defined_at,
+SELECT d.site AS site, d.audience AS audience, d.members_are AS members_are, d.condition AS condition, d.description AS description, toString(d.purpose) AS purpose, d.changed_at AS defined_at,
     ifNull(c.inside, 0) AS members, c.last_change AS last_change_at
 FROM (SELECT * FROM {database}.audience_definitions FINAL WHERE is_active) AS d
 LEFT JOIN

@@ -17,11 +17,11 @@ CREATE TABLE IF NOT EXISTS {database}.privacy_trail{on_cluster}
 (
     at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When.',
     operator String COMMENT 'Who entered the request.',
-    action LowCardinality(String) COMMENT 'The right: erase or forget.',
+    action LowCardinality(String) COMMENT 'The right, such as erase, or the command, such as share.',
     site LowCardinality(String) COMMENT 'Key of the site.',
     directive_id UUID COMMENT 'Names the request.',
     rows UInt64 COMMENT 'Rows that the step was about.',
-    stage LowCardinality(String) COMMENT 'The step: found, found_again, recorded, hits, sessions, others, hidden, removed or done.'
+    stage LowCardinality(String) COMMENT 'The step: found, found_again, recorded, hits, sessions, others, hidden, removed or done; privacy where the request was entered.'
 )
 ENGINE = {engine}MergeTree
 ORDER BY (site, directive_id, at)

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use schemas::codec::decode_all;
 use schemas::{DecodeError, EnrichedHit, Reader, WireError};
-use service::privacy::directives::{Directives, Verdict};
+use service::privacy::directives::{Directives, Note, Verdict};
 
 use crate::hits::{Block, Coordinates, FIXED_ROW_BYTES, HitColumns};
 use crate::intents::Range as Intent;
@@ -24,6 +24,7 @@ use crate::month::Month;
 use crate::native::compression::CompressError;
 use crate::outcome::{Reason, Tally};
 use crate::privacy::ingestion;
+use crate::privacy::notes::Notes;
 
 /// When a batch is cut.
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +120,8 @@ pub struct Batch {
     pub unreadable: Vec<Unreadable>,
     /// Offsets of hits that are not stored, as somebody had them erased; in order.
     pub erased: Vec<i64>,
+    /// What is noted of people in it before they are stored.
+    pub notes: Notes,
     /// What was done to rows before they were stored, by offset.
     changed: HashMap<i64, Verdict>,
     /// Counts what becomes of them.
@@ -140,6 +143,7 @@ impl Batch {
             rows: Vec::new(),
             unreadable: Vec::new(),
             erased: Vec::new(),
+            notes: Notes::new(),
             changed: HashMap::new(),
             tally: Tally::new(Arc::clone(metrics)),
             replays: None,
@@ -244,7 +248,7 @@ fn memory_of(original_bytes: usize, rows: usize) -> usize {
 
 /// What a message turned out to be.
 enum Content<'a> {
-    Hit(Box<EnrichedHit<'a>>, Verdict),
+    Hit(Box<EnrichedHit<'a>>, Verdict, Vec<Note>),
     Unreadable(Reason, String),
 }
 
@@ -291,9 +295,16 @@ impl Assembler {
         self
     }
 
-    fn judge(&self, hit: &EnrichedHit<'_>) -> Verdict {
-        let Some(directives) = &self.directives else { return Verdict::Keep };
-        ingestion::judge(&directives.read().unwrap_or_else(PoisonError::into_inner), hit)
+    /// Makes of a hit what is to be stored of it, and says what that was, and what is to be noted of it.
+    fn judge(&self, hit: &mut EnrichedHit<'_>) -> (Verdict, Vec<Note>) {
+        let Some(directives) = &self.directives else { return (Verdict::Keep, Vec::new()) };
+        let directives = directives.read().unwrap_or_else(PoisonError::into_inner);
+        let verdict = ingestion::judge(&directives, hit);
+        if verdict == Verdict::Erase {
+            return (verdict, Vec::new());
+        }
+        ingestion::apply(&verdict, hit);
+        (verdict, ingestion::notes(&directives, hit))
     }
 
     /// Whether a range that is made again is not complete: it can't be cut, and has to be read on.
@@ -322,9 +333,8 @@ impl Assembler {
         let decoded: Result<EnrichedHit<'_>, DecodeError> = decode_all(&body);
         let content = match decoded {
             Ok(mut hit) => {
-                let verdict = self.judge(&hit);
-                ingestion::apply(&verdict, &mut hit);
-                Content::Hit(Box::new(hit), verdict)
+                let (verdict, notes) = self.judge(&mut hit);
+                Content::Hit(Box::new(hit), verdict, notes)
             }
             Err(error) => Content::Unreadable(Reason::from(error), error.to_string()),
         };
@@ -334,7 +344,7 @@ impl Assembler {
     fn append(&mut self, message: Message<'_>, content: Content<'_>, now: Instant) -> usize {
         self.end_replays_before(message.offset, now);
         self.begin_replay_at(message.offset, now);
-        if let Content::Hit(hit, verdict) = &content
+        if let Content::Hit(hit, verdict, _) = &content
             && *verdict != Verdict::Erase
         {
             self.cut_where_the_month_changes(hit.hit.received_at);
@@ -342,9 +352,10 @@ impl Assembler {
         let batch = self.open.get_or_insert_with(|| Batch::open(self.partition, message.offset, &self.metrics, now));
         let before = batch.memory();
         match content {
-            Content::Hit(_, Verdict::Erase) => batch.keep_out(&message),
-            Content::Hit(hit, verdict) => {
+            Content::Hit(_, Verdict::Erase, _) => batch.keep_out(&message),
+            Content::Hit(hit, verdict, notes) => {
                 let original = batch.keep(&message);
+                batch.notes.extend(notes);
                 if verdict != Verdict::Keep {
                     batch.changed.insert(message.offset, verdict);
                 }

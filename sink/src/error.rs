@@ -2,6 +2,7 @@
 
 use service::kafka::TopicError;
 use service::privacy::keys::KeysError;
+use service::sites::SitesError;
 
 use crate::audiences::AudienceError;
 use crate::deadletters::DeadLettersError;
@@ -84,6 +85,9 @@ pub enum SinkError {
     /// The keys of the directives can't be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The file of the sites can't be used.
+    #[error(transparent)]
+    Sites(#[from] SitesError),
     /// A command about dead letters can't be done.
     #[error(transparent)]
     DeadLetters(#[from] DeadLettersError),
@@ -124,6 +128,7 @@ impl SinkError {
             Self::NotClean { .. } => ExitCode::NotClean,
             Self::DeadLetters(DeadLettersError::Undelivered { .. }) => ExitCode::Kafka,
             Self::Keys(_)
+            | Self::Sites(_)
             | Self::DeadLetters(_)
             | Self::Wire(_)
             | Self::Listen(_)

@@ -46,6 +46,7 @@ pub mod options;
 pub mod outcome;
 pub mod pace;
 pub mod privacy;
+pub mod retention;
 pub mod run;
 pub mod statements;
 pub mod views;

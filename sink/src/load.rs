@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::outcome::{Outcome, Reason};
 use crate::pace::{Backoff, Pace};
 use crate::privacy::ingestion;
+use crate::privacy::notes::{self, Notes};
 
 /// The condition of readiness that inserts decide.
 pub const CLICKHOUSE: &str = "clickhouse";
@@ -63,6 +64,12 @@ pub trait Store: Send + Sync + 'static {
         partition: i32,
         offsets: &[i64],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Notes what is to be known of people whose rows follow; what is noted already changes nothing.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    fn note(&self, notes: &Notes) -> impl Future<Output = Result<(), Fault>> + Send;
 }
 
 impl Store for ClickHouse {
@@ -72,6 +79,10 @@ impl Store for ClickHouse {
 
     async fn record_erased(&self, token: &str, partition: i32, offsets: &[i64]) -> Result<(), Fault> {
         ingestion::record_erased(self, token, partition, offsets).await
+    }
+
+    async fn note(&self, notes: &Notes) -> Result<(), Fault> {
+        notes::write(self, notes).await
     }
 }
 
@@ -181,6 +192,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     pub async fn load(&self, mut batch: Batch) -> Result<(), SinkError> {
         self.bury_unreadable(&mut batch).await?;
         self.record_erased(&mut batch).await?;
+        self.note(&batch).await?;
         if batch.rows.is_empty() {
             return Ok(());
         }
@@ -208,15 +220,32 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
             return Ok(());
         }
         let token = format!("erased/{}", batch.token(&self.setting.token_prefix, batch.first, batch.last));
+        self.until_done(&token, || self.store.record_erased(&token, batch.partition, &batch.erased)).await?;
+        batch.tally.settle(Outcome::Erased, batch.erased.len());
+        Ok(())
+    }
+
+    /// Before anything of the batch is inserted, so that nobody ever sees a row without what is to be known of it.
+    async fn note(&self, batch: &Batch) -> Result<(), SinkError> {
+        if batch.notes.is_empty() {
+            return Ok(());
+        }
+        let token = format!("notes/{}", batch.token(&self.setting.token_prefix, batch.first, batch.last));
+        self.until_done(&token, || self.store.note(&batch.notes)).await
+    }
+
+    async fn until_done<F>(&self, token: &str, mut attempt: impl FnMut() -> F) -> Result<(), SinkError>
+    where
+        F: Future<Output = Result<(), Fault>>,
+    {
         let mut backoff = Backoff::default();
-        while let Err(fault) = self.store.record_erased(&token, batch.partition, &batch.erased).await {
+        while let Err(fault) = attempt().await {
             match fault {
                 Fault::Halt(code, message) => return Err(SinkError::Halt { code, message }),
-                other => self.report(&token, other.message()),
+                other => self.report(token, other.message()),
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-        batch.tally.settle(Outcome::Erased, batch.erased.len());
         Ok(())
     }
 

@@ -40,6 +40,14 @@ pub struct Metrics {
     pub assigned_partitions: IntGauge,
     /// Partitions among them that are not read at the moment, as there is too much waiting.
     pub paused_partitions: IntGauge,
+    /// Requests of people that this sink has to carry out and has not.
+    pub privacy_pending: IntGauge,
+    /// Age of the oldest of them, seconds.
+    pub privacy_oldest: IntGauge,
+    /// Rows that were erased.
+    pub privacy_erased_rows: IntCounter,
+    /// Times that carrying out requests was disturbed.
+    pub privacy_failures: IntCounter,
     lag: IntGaugeVec,
 }
 
@@ -133,6 +141,16 @@ impl Metrics {
             assigned_partitions: make.gauge("sink_assigned_partitions", "Partitions that this sink reads")?,
             paused_partitions: make
                 .gauge("sink_paused_partitions", "Partitions that are not read, as too much is waiting")?,
+            privacy_pending: make.gauge(
+                "sink_privacy_pending_requests",
+                "Requests of people that this sink has to carry out and has not",
+            )?,
+            privacy_oldest: make.gauge("sink_privacy_oldest_request_seconds", "Age of the oldest of them")?,
+            privacy_erased_rows: make.counter("sink_privacy_erased_rows_total", "Rows that were erased on request")?,
+            privacy_failures: make.counter(
+                "sink_privacy_failures_total",
+                "Times that carrying out requests was disturbed, to be tried again",
+            )?,
             lag: make.keep(IntGaugeVec::new(
                 Opts::new("sink_consumer_lag_messages", "Messages after the committed offset"),
                 &["partition"],

@@ -50,6 +50,7 @@ migrations! {
     6 "content" "0006_content.sql",
     7 "sources" "0007_sources.sql",
     8 "live" "0008_live.sql",
+    9 "objections" "0009_objections.sql",
     10 "funnels" "0010_funnels.sql",
     11 "interests" "0011_interests.sql",
     12 "lead_scores" "0012_lead_scores.sql",
@@ -58,6 +59,7 @@ migrations! {
     15 "people" "0015_people.sql",
     16 "privacy" "0016_privacy.sql",
     17 "permissions" "0017_permissions.sql",
+    18 "consents" "0018_consents.sql",
 }
 
 impl Migration {

@@ -63,6 +63,10 @@ pub struct RunOptions {
     /// newest first; needed as soon as there is a directive
     #[arg(long, value_name = "FILE")]
     pub privacy_keys: Option<PathBuf>,
+    /// The file of the sites, as the collector has it: no table may keep what it holds on people for longer than a site declares
+    /// there; not checked where it is not given
+    #[arg(long, value_name = "FILE")]
+    pub sites: Option<PathBuf>,
 }
 
 /// How hits are read and batched.

@@ -16,6 +16,7 @@ use service::kafka::TopicError;
 use service::privacy::directives::Directives;
 use service::privacy::follower::{Follower, PRIVACY};
 use service::privacy::keys::Keys;
+use service::sites::SitesFile;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +33,7 @@ use crate::migrate::{MigrateError, Migrator};
 use crate::options::RunOptions;
 use crate::pace::Backoff;
 use crate::privacy::Executor;
+use crate::retention;
 use crate::window::Need;
 
 /// How often ClickHouse is asked whether it is there.
@@ -73,6 +75,7 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
     let ended = CancellationToken::new();
     let _ends_what_runs_beside = ended.clone().drop_guard();
     let keys = options.privacy_keys.as_deref().map(Keys::open).transpose()?;
+    let sites = options.sites.as_deref().map(SitesFile::open).transpose()?;
     let endpoint = Endpoint { registry: instruments.registry.clone(), health: instruments.health.clone() };
     let listening = endpoint.serve(options.common.metrics_listen, ended.clone()).await?;
     tracing::info!(%listening, "metrics");
@@ -80,6 +83,9 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
     let clickhouse = ClickHouse::new(&options.clickhouse);
     let prepared = async {
         wait_for_clickhouse(&clickhouse, &instruments.health).await?;
+        if let Some(sites) = &sites {
+            retention::check(&clickhouse, &sites.current()).await?;
+        }
         wait_for_topics(&options, &instruments.health).await?;
         check_windows(&options, &clickhouse, &instruments.health).await
     };
@@ -94,7 +100,8 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
     }
     let loader = Arc::new(make_loader(&options, &instruments, clickhouse.clone()).await?);
     let execution = keys.map(|keys| {
-        let executor = Executor::new(options.kafka.clone(), options.loading.group.clone(), clickhouse.clone(), keys);
+        let (kafka, group) = (options.kafka.clone(), options.loading.group.clone());
+        let executor = Executor::new(kafka, group, clickhouse.clone(), keys, Arc::clone(&instruments.metrics));
         let (is_first, ended) = (Arc::clone(&followed.is_first), ended.clone());
         tokio::task::spawn_blocking(move || executor.run(&is_first, &ended))
     });
@@ -121,7 +128,7 @@ struct Followed {
 
 fn follow(options: &RunOptions, keys: Option<Keys>, health: &Health, ended: &CancellationToken) -> Followed {
     let followed = Followed {
-        directives: Arc::new(RwLock::new(Directives::new(keys))),
+        directives: Arc::new(RwLock::new(Directives::new(keys).with_corrections())),
         caught_up: CancellationToken::new(),
         is_first: Arc::default(),
     };

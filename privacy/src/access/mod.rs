@@ -116,7 +116,7 @@ async fn summary(
 ) -> Result<Vec<Section>, PrivacyError> {
     let (kafka, whom) = (options.places.kafka.clone(), person.clone());
     let records = blocking(move || partners::read(&kafka, &whom)).await?;
-    let hashes = hashes(person, keys);
+    let hashes = person.hashes(keys);
     let shares = format!(
         "SELECT site, partner, purpose, fields, shared_at, directive_id FROM {{database}}.privacy_shares \
          WHERE {} AND {} ORDER BY shared_at",
@@ -152,17 +152,6 @@ async fn summary(
 fn rows(values: Vec<Value>) -> Vec<Row> {
     let row = |value| if let Value::Object(row) = value { Some(row) } else { None };
     values.into_iter().filter_map(row).collect()
-}
-
-/// All hashes of a person, and of which site.
-fn hashes(person: &Person, keys: &Keys) -> BTreeMap<String, String> {
-    let mut hashes = BTreeMap::new();
-    for site in &person.sites {
-        for identifier in &person.identifiers {
-            hashes.extend(identifier.hashes(keys, site).map(|hash| (hash, site.clone())));
-        }
-    }
-    hashes
 }
 
 fn links(links: &[Link]) -> Vec<Value> {

@@ -94,6 +94,35 @@ async fn a_correction_goes_to_all_sites_and_only_fields_of_a_contact_are_taken()
     }
 }
 
+/// Their fields are in plain text there, and nobody has them any more.
+#[tokio::test]
+async fn an_erasure_takes_corrections_off_the_topic_and_only_those_of_the_person() {
+    let Some(place) = place("takes_corrections").await else { return };
+    place.run(&["rectify", "--site=shop", "--email", ADA, "--set", "name=Ada L"]).await;
+    place.run(&["rectify", "--site=shop", "--email=ben@steel.example", "--set", "name=Ben L"]).await;
+    let reports: Vec<PrivacyDirective<'static>> = place
+        .directives("blog")
+        .await
+        .into_iter()
+        .map(|each| PrivacyDirective { report: Some(StageReport::default()), ..each })
+        .collect();
+    place.publish(messages(&place.kafka(), &reports).unwrap()).await;
+    place.run(&["object", "--site=shop", "--email", ADA]).await;
+    assert_eq!(names(&place).await, ["Ada L", "Ben L"]);
+    place.run(&["erase", "--site=shop", "--email", ADA, "--dry-run"]).await;
+    assert_eq!(names(&place).await, ["Ada L", "Ben L"]);
+    place.run(&["erase", "--site=shop", "--email", ADA]).await;
+    assert_eq!(names(&place).await, ["Ben L"]);
+    assert_eq!(place.register().await.reports("blog").count(), 1, "what was reported on Ada's is gone, too");
+}
+
+async fn names(place: &Place) -> Vec<String> {
+    let directives = place.directives("blog").await;
+    let mut names: Vec<_> = directives.iter().filter_map(|each| each.fields.get("name")).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
 #[tokio::test]
 async fn status_tells_what_stages_report_and_what_is_late() {
     let Some(place) = place("status_tells").await else { return };

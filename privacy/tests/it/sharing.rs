@@ -56,6 +56,27 @@ async fn only_who_permits_it_is_given_and_only_what_is_named() {
     assert!(place.run(&[&["share", "acme"][..], &other].concat()).await.starts_with("0 of 4"));
 }
 
+/// What somebody answers on the site itself counts as what they say to us, where it is newer.
+#[tokio::test]
+async fn who_refused_on_the_site_since_is_not_given() {
+    let Some(place) = place("refused_since").await else { return };
+    let answer = |visitor: &str, is_permitted: bool| {
+        place.query(&format!(
+            "INSERT INTO {{database}}.hits (hit_id, site, kind, received_at, occurred_at, visitor_id, consent_partner_sharing) \
+             VALUES (generateUUIDv7(), 'shop', 'page_view', now64(3), now64(3), '{visitor}', {is_permitted})"
+        ));
+    };
+    answer("Ada", false);
+    for email in [ADA, BEN, EVE] {
+        say(&place, "permit", email).await;
+    }
+    answer("Ben", false);
+    answer("Eve, Dr.", false);
+    answer("Eve, Dr.", true);
+    let (lines, _) = share(&place, "one.csv").await;
+    assert_eq!(lines, ["name,email", "Ada,ada@steel.example", "\"Eve, Dr.\",eve@steel.example"]);
+}
+
 #[tokio::test]
 async fn a_partner_is_told_of_who_withdrew_or_was_erased_by_the_ids_they_were_given_under() {
     let Some(place) = place("a_partner_is_told").await else { return };

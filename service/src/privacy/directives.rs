@@ -6,14 +6,17 @@
 //! | forget | is not there | is kept under another visitor id |
 //! | object | is kept | is kept without anything that identifies |
 //!
-//! The others are not about hits. As directives stay in the topic, it makes no difference when a hit comes: a replayed day, a
+//! A correction and an objection are also noted beside the hits that are kept ([`Note`]), for whoever asks for them. The others
+//! are not about hits. As directives stay in the topic, it makes no difference when a hit comes: a replayed day, a
 //! replayed dead letter and a hit that a browser sends a week late are judged as they would have been then.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use schemas::{Contact, PrivacyAction, PrivacyDirective, SubjectKind};
+use uuid::Uuid;
 
-use super::keys::{Keys, Subject, normal};
+use super::keys::{Key, Keys, Subject, normal};
 
 /// What is to be done with a hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +44,50 @@ pub struct Person<'a> {
     pub at: i64,
 }
 
+/// What is noted of somebody's name where rows with it are stored: these rows stay as they are, and whoever reads them has to
+/// know.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Note {
+    /// Key of the site.
+    pub site: String,
+    /// What the name is.
+    pub kind: SubjectKind,
+    /// The name, as the row has it.
+    pub value: String,
+    /// The request.
+    pub request: Uuid,
+    /// When it was made, Unix milliseconds.
+    pub at: i64,
+    /// What is said.
+    pub what: Noted,
+}
+
+/// What a note says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Noted {
+    /// The person objects.
+    Objection,
+    /// The person had contact fields corrected.
+    Correction(Arc<Correction>),
+}
+
+/// Corrected contact fields.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Correction {
+    /// Who entered it.
+    pub operator: String,
+    /// Fields and their right values.
+    pub fields: Vec<(String, String)>,
+}
+
+impl Correction {
+    /// The right value of a field; empty where it was not corrected.
+    #[must_use]
+    pub fn field(&self, name: &str) -> &str {
+        self.fields.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value.as_str())
+    }
+}
+
 /// Rights of one subject: times, Unix milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Rights {
@@ -51,17 +98,23 @@ struct Rights {
 
 impl Rights {
     /// The latest of each right.
-    fn of<'a>(said: impl Iterator<Item = &'a (PrivacyAction, i64)>) -> Self {
+    fn of<'a>(said: impl Iterator<Item = &'a Word>) -> Self {
         let mut rights = Self::default();
-        for (action, at) in said {
-            let time = match action {
+        for word in said {
+            let time = match word.action {
                 PrivacyAction::Erase => &mut rights.erased,
                 PrivacyAction::Forget => &mut rights.forgotten,
-                _ => &mut rights.objected,
+                PrivacyAction::Object => &mut rights.objected,
+                _ => continue,
             };
-            *time = (*time).max(Some(*at));
+            *time = (*time).max(Some(word.at));
         }
         rights
+    }
+
+    /// Up to when rows have to go.
+    fn erased_until(&self) -> Option<i64> {
+        self.erased.max(self.forgotten)
     }
 }
 
@@ -74,8 +127,37 @@ struct Place {
     subject: Subject,
 }
 
-/// The directives about one person, by their key in the topic: right and time.
-type Said = HashMap<Vec<u8>, (PrivacyAction, i64)>;
+/// What is needed of one directive.
+#[derive(Debug)]
+struct Word {
+    action: PrivacyAction,
+    at: i64,
+    request: Uuid,
+    correction: Option<Arc<Correction>>,
+}
+
+impl Word {
+    fn of(directive: &PrivacyDirective<'_>) -> Self {
+        let fields = directive.fields.0.iter().map(|(field, value)| (field.to_string(), value.to_string()));
+        let correction = || Correction { operator: directive.operator.to_string(), fields: fields.collect() };
+        Self {
+            action: directive.action,
+            at: directive.issued_at,
+            request: directive.directive_id,
+            correction: (directive.action == PrivacyAction::Rectify).then(|| Arc::new(correction())),
+        }
+    }
+
+    fn noted(&self) -> Option<Noted> {
+        match &self.correction {
+            Some(correction) => Some(Noted::Correction(Arc::clone(correction))),
+            None => (self.action == PrivacyAction::Object).then_some(Noted::Objection),
+        }
+    }
+}
+
+/// The directives about one person, by their key in the topic.
+type Said = HashMap<Vec<u8>, Word>;
 
 /// The directives about each person of a site.
 #[derive(Debug, Default)]
@@ -83,6 +165,8 @@ struct OfSite {
     people: HashMap<(SubjectKind, Subject), Said>,
     /// How many directives were hashed with each key.
     key_names: HashMap<String, usize>,
+    /// How many directives are noted beside hits.
+    noted: usize,
 }
 
 /// All directives that are about hits.
@@ -91,6 +175,7 @@ pub struct Directives {
     keys: Option<Keys>,
     places: HashMap<Vec<u8>, Place>,
     sites: HashMap<String, OfSite>,
+    keeps_corrections: bool,
 }
 
 /// Why a directive can't be carried out.
@@ -112,6 +197,12 @@ impl Directives {
     #[must_use]
     pub fn new(keys: Option<Keys>) -> Self {
         Self { keys, ..Self::default() }
+    }
+
+    /// The same, with corrections: they hold personal data, which not every stage needs.
+    #[must_use]
+    pub fn with_corrections(self) -> Self {
+        Self { keeps_corrections: true, ..self }
     }
 
     /// The keys.
@@ -138,16 +229,19 @@ impl Directives {
     /// Where the directive can't be carried out.
     pub fn apply(&mut self, key: &[u8], directive: Option<&PrivacyDirective<'_>>) -> Result<(), Unusable> {
         self.remove(key);
-        let is_about_hits = |each: &&PrivacyDirective<'_>| {
-            let right = matches!(each.action, PrivacyAction::Erase | PrivacyAction::Forget | PrivacyAction::Object);
-            right && each.report.is_none()
+        let is_about_hits = |each: &&PrivacyDirective<'_>| match each.action {
+            _ if each.report.is_some() => false,
+            PrivacyAction::Erase | PrivacyAction::Forget | PrivacyAction::Object => true,
+            PrivacyAction::Rectify => self.keeps_corrections,
+            _ => false,
         };
         let Some(directive) = directive.filter(is_about_hits) else { return Ok(()) };
         let place = self.place(directive)?;
         let site = self.sites.entry(place.site.clone()).or_default();
         *site.key_names.entry(place.key_name.clone()).or_default() += 1;
+        site.noted += usize::from(is_noted(directive.action));
         let person = site.people.entry((place.kind, place.subject)).or_default();
-        person.insert(key.to_vec(), (directive.action, directive.issued_at));
+        person.insert(key.to_vec(), Word::of(directive));
         self.places.insert(key.to_vec(), place);
         Ok(())
     }
@@ -157,7 +251,9 @@ impl Directives {
         let Some(site) = self.sites.get_mut(&place.site) else { return };
         let of = (place.kind, place.subject);
         if let Some(person) = site.people.get_mut(&of) {
-            person.remove(key);
+            if let Some(word) = person.remove(key) {
+                site.noted -= usize::from(is_noted(word.action));
+            }
             if person.is_empty() {
                 site.people.remove(&of);
             }
@@ -208,18 +304,60 @@ impl Directives {
     }
 
     fn rights(&self, of: &OfSite, site: &str, kind: SubjectKind, value: &str) -> Option<(Rights, Subject)> {
-        let keys = self.keys.as_ref()?;
-        of.key_names.keys().filter_map(|name| keys.get(name)).find_map(|key| {
+        let all = self.said(of, site, kind, value);
+        let subject = all.first()?.1;
+        Some((Rights::of(all.iter().flat_map(|(said, _)| said.values())), subject))
+    }
+
+    /// What was said of somebody, under each key.
+    fn said<'a>(&self, of: &'a OfSite, site: &str, kind: SubjectKind, value: &str) -> Vec<(&'a Said, Subject)> {
+        let Some(keys) = &self.keys else { return Vec::new() };
+        let under = |key: &Key| {
             let subject = key.hash(site, kind, value);
-            of.people.get(&(kind, subject)).map(|said| (Rights::of(said.values()), subject))
-        })
+            of.people.get(&(kind, subject)).map(|said| (said, subject))
+        };
+        keys.iter().filter(|key| of.key_names.contains_key(key.name())).filter_map(under).collect()
+    }
+
+    /// Sites that somebody asked something of.
+    pub fn sites(&self) -> impl Iterator<Item = &str> {
+        self.sites.keys().map(String::as_str)
+    }
+
+    /// What is to be noted where a row is stored that names this person. Nothing of a request from before an erasure: what is
+    /// stored after that is not linked with it.
+    #[must_use]
+    pub fn notes_on(&self, person: &Person<'_>) -> Vec<Note> {
+        let told = names(person);
+        told.flat_map(|(kind, value)| self.notes(person.site, kind, value)).collect()
+    }
+
+    /// What is to be noted of one name.
+    #[must_use]
+    pub fn notes(&self, site: &str, kind: SubjectKind, value: &str) -> Vec<Note> {
+        let Some(of) = self.sites.get(site).filter(|of| of.noted > 0) else { return Vec::new() };
+        let all = self.said(of, site, kind, &normal(kind, value));
+        let erased_until = Rights::of(all.iter().flat_map(|(said, _)| said.values())).erased_until();
+        let words = all.iter().flat_map(|(said, _)| said.values()).filter(|word| Some(word.at) > erased_until);
+        let note = |word: &Word| {
+            let (site, value) = (site.to_owned(), value.to_owned());
+            Some(Note { site, kind, value, request: word.request, at: word.at, what: word.noted()? })
+        };
+        words.filter_map(note).collect()
     }
 
     /// Whether the rows of an identifier of a site have to go, and those up to when, Unix milliseconds.
     #[must_use]
     pub fn erased_until(&self, site: &str, kind: SubjectKind, value: &str) -> Option<i64> {
         let (rights, _) = self.rights(self.sites.get(site)?, site, kind, &normal(kind, value))?;
-        rights.erased.max(rights.forgotten)
+        rights.erased_until()
+    }
+
+    /// Whether anybody at all objects at a site.
+    #[must_use]
+    pub fn has_objectors(&self, site: &str) -> bool {
+        let objects = |said: &Said| said.values().any(|word| word.action == PrivacyAction::Object);
+        self.sites.get(site).is_some_and(|site| site.people.values().any(objects))
     }
 
     /// Since when a person objects, Unix milliseconds.
@@ -229,17 +367,23 @@ impl Directives {
     }
 }
 
-fn identifiers(person: &Person<'_>) -> impl Iterator<Item = (SubjectKind, String)> {
-    let told = |kind, value: Option<&str>| value.map(|value| (kind, normal(kind, value)));
+fn is_noted(action: PrivacyAction) -> bool {
+    matches!(action, PrivacyAction::Object | PrivacyAction::Rectify)
+}
+
+fn names<'a>(person: &Person<'a>) -> impl Iterator<Item = (SubjectKind, &'a str)> + use<'a> {
     let contact = person.contact;
     [
-        told(SubjectKind::VisitorId, Some(person.visitor)),
-        told(SubjectKind::Email, contact.map(|contact| contact.email.as_ref())),
-        told(SubjectKind::Phone, contact.map(|contact| contact.phone.as_ref())),
+        (SubjectKind::VisitorId, Some(person.visitor)),
+        (SubjectKind::Email, contact.map(|contact| contact.email.as_ref())),
+        (SubjectKind::Phone, contact.map(|contact| contact.phone.as_ref())),
     ]
     .into_iter()
-    .flatten()
-    .filter(|(_, value)| !value.is_empty())
+    .filter_map(|(kind, value)| Some((kind, value.filter(|value| !value.is_empty())?)))
+}
+
+fn identifiers(person: &Person<'_>) -> impl Iterator<Item = (SubjectKind, String)> {
+    names(person).map(|(kind, value)| (kind, normal(kind, value))).filter(|(_, value)| !value.is_empty())
 }
 
 /// A visitor id that is the same for all later hits, and tells nobody the one from before.
@@ -350,6 +494,38 @@ mod tests {
         assert_eq!(with(&[]).apply(b"k", Some(&lost)), Err(Unusable::UnknownKey("lost".to_owned())));
         let odd = PrivacyDirective { subject: "zz".into(), ..one };
         assert_eq!(with(&[]).apply(b"k", Some(&odd)), Err(Unusable::Subject));
+    }
+
+    #[test]
+    fn objections_and_corrections_are_noted_of_each_name_unless_an_erasure_is_newer() {
+        let object = directive(PrivacyAction::Object, "new", SubjectKind::VisitorId, "anna");
+        let mut fields = schemas::Map::default();
+        fields.push("name", "Anna B");
+        let rectify = directive(PrivacyAction::Rectify, "old", SubjectKind::Email, "anna@steel.example");
+        let rectify = PrivacyDirective { fields, operator: "olga".into(), ..rectify };
+        let notes = |directives: &Directives| {
+            let contact = Contact { email: " Anna@steel.example".into(), ..Contact::default() };
+            directives.notes_on(&Person { site: "shop", visitor: "anna", contact: Some(&contact), at: 0 })
+        };
+        let without = with(&[object.clone(), rectify.clone()]);
+        assert_eq!(notes(&without).len(), 1, "corrections are kept only where they are asked for");
+
+        let mut all = Directives::new(Some(keys())).with_corrections();
+        let mut say = |directive: &PrivacyDirective<'_>| {
+            all.apply(&privacy_key(directive), Some(directive)).unwrap();
+            notes(&all)
+        };
+        assert_eq!(say(&object)[0].what, Noted::Objection);
+        let found = say(&rectify);
+        let Noted::Correction(correction) = &found[1].what else { panic!("no correction: {found:?}") };
+        assert_eq!((found[1].value.as_str(), found[1].at), (" Anna@steel.example", NOON));
+        assert_eq!((correction.field("name"), correction.field("phone")), ("Anna B", ""));
+        assert_eq!(correction.operator, "olga");
+        let erase = directive(PrivacyAction::Erase, "new", SubjectKind::Email, "anna@steel.example");
+        assert_eq!(say(&PrivacyDirective { issued_at: NOON - 1, ..erase.clone() }).len(), 2);
+        assert_eq!(say(&erase).iter().map(|note| note.kind).collect::<Vec<_>>(), [SubjectKind::VisitorId]);
+        all.apply(&privacy_key(&object), None).unwrap();
+        assert!(notes(&all).is_empty());
     }
 
     #[test]

@@ -37,18 +37,58 @@ impl Members {
         }
     }
 
-    /// What holds for all members, whatever the condition is. Whoever objected is in no audience: their id is forgotten
-    /// after the day, so they could only ever come in.
+    /// What holds for all members of an audience that serves a purpose: they permit it. Silence is no permission.
     #[must_use]
-    pub fn always(self) -> &'static str {
+    pub fn permitting(self, database: &str, site: &str, purpose: Option<Purpose>) -> String {
+        match purpose {
+            None => "TRUE".to_owned(),
+            Some(purpose) => format!(
+                "`{}` IN (SELECT visitor_id FROM {database}.consents WHERE site = {site} AND purpose = '{}' AND is_permitted)",
+                self.key(),
+                purpose.as_str()
+            ),
+        }
+    }
+
+    /// What holds for all members, whatever the condition is. Whoever objects by a signal is in no audience: their id is
+    /// forgotten after the day, so they could only ever come in. Whoever told us that they object leaves, and never comes back.
+    /// `site` is quoted.
+    #[must_use]
+    pub fn always(self, database: &str, site: &str) -> String {
         match self {
-            Self::Visitors => "NOT `is_anonymous`",
-            Self::Companies => "`company` != ''",
+            Self::Visitors => format!(
+                "NOT `is_anonymous` AND `visitor_id` NOT IN (SELECT visitor_id FROM {database}.objectors WHERE site = {site})"
+            ),
+            Self::Companies => "`company` != ''".to_owned(),
         }
     }
 
     fn of_view(view: &str) -> Option<Self> {
         Self::value_variants().iter().find(|members| members.view() == view).copied()
+    }
+}
+
+/// What an audience is used for besides analysis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Purpose {
+    /// Fitting content to people.
+    Personalisation,
+    /// Advertising.
+    Advertising,
+    /// Giving it to partners.
+    PartnerSharing,
+}
+
+impl Purpose {
+    /// The name, as in the view `consents`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Personalisation => "personalisation",
+            Self::Advertising => "advertising",
+            Self::PartnerSharing => "partner_sharing",
+        }
     }
 }
 
@@ -65,6 +105,8 @@ pub struct Definition {
     pub condition: String,
     /// What it is for.
     pub description: String,
+    /// Purpose that it serves; empty for none.
+    pub purpose: String,
     /// How many are in it now.
     pub members: u64,
 }
@@ -77,6 +119,16 @@ impl Definition {
     pub fn members_are(&self) -> Result<Members, AudienceError> {
         let unknown = || AudienceError::Unknown(self.audience.clone(), self.members_are.clone());
         Members::of_view(&self.members_are).ok_or_else(unknown)
+    }
+
+    /// The purpose that it serves.
+    ///
+    /// # Errors
+    /// Where the row names another one, which no `define` wrote: nobody can have permitted that.
+    pub fn purpose(&self) -> Result<Option<Purpose>, AudienceError> {
+        let unknown = || AudienceError::UnknownPurpose(self.audience.clone(), self.purpose.clone());
+        let known = || Purpose::value_variants().iter().find(|purpose| purpose.as_str() == self.purpose).copied();
+        if self.purpose.is_empty() { Ok(None) } else { known().map(Some).ok_or_else(unknown) }
     }
 
     /// Reads its condition, each time anew: what stands in the table might have been written by somebody else.
@@ -103,10 +155,10 @@ impl Definition {
     /// # Errors
     /// The class of the failure.
     pub async fn write(&self, clickhouse: &ClickHouse, is_active: bool) -> Result<(), Fault> {
-        let values = [&self.site, &self.audience, &self.members_are, &self.condition, &self.description];
+        let values = [&self.site, &self.audience, &self.members_are, &self.condition, &self.description, &self.purpose];
         let values = values.map(|value| quote(value)).join(", ");
         let statement = format!(
-            "INSERT INTO {}.audience_definitions (site, audience, members_are, condition, description, is_active) \
+            "INSERT INTO {}.audience_definitions (site, audience, members_are, condition, description, purpose, is_active) \
              SETTINGS async_insert = 0 VALUES ({values}, {is_active})",
             clickhouse.database()
         );
@@ -121,7 +173,7 @@ impl Definition {
 pub async fn definitions(clickhouse: &ClickHouse, site: Option<&str>) -> Result<Vec<Definition>, Fault> {
     let condition = site.map_or_else(|| "1".to_owned(), |site| format!("site = {}", quote(site)));
     let query = format!(
-        "SELECT toString(site) AS site, audience, toString(members_are) AS members_are, condition, description, members \
+        "SELECT toString(site) AS site, audience, toString(members_are) AS members_are, condition, description, purpose, members \
          FROM {}.audiences WHERE {condition} ORDER BY site, audience",
         clickhouse.database()
     );

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clickhouse::ClickHouse;
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
-use catalogue::{Definition, definitions};
+use catalogue::{Definition, Members, Purpose, definitions};
 use condition::{Condition, ConditionError};
 use options::{Action, DefineOptions, DropOptions, ListOptions, RefreshOptions};
 
@@ -57,6 +57,12 @@ pub enum AudienceError {
     /// The row of an audience is about a view that audiences are not made of.
     #[error("audience {0} is about {1}, which is neither visitors nor companies; define it again")]
     Unknown(String, String),
+    /// The row of an audience names a purpose that nobody is asked for.
+    #[error("audience {0} serves {1}, which is no purpose that people permit; define it again")]
+    UnknownPurpose(String, String),
+    /// Companies permit nothing.
+    #[error("audience {0} has companies as members, who permit no purpose; --purpose is for visitors")]
+    PurposeOfCompanies(String),
     /// ClickHouse can't be used.
     #[error("ClickHouse: {}", .0.message())]
     ClickHouse(Fault),
@@ -101,8 +107,12 @@ async fn define(options: &DefineOptions) -> Result<String, AudienceError> {
         members_are: options.members.view().to_owned(),
         condition: options.condition.clone(),
         description: options.description.clone(),
+        purpose: options.purpose.map(Purpose::as_str).unwrap_or_default().to_owned(),
         members: 0,
     };
+    if options.purpose.is_some() && options.members != Members::Visitors {
+        return Err(AudienceError::PurposeOfCompanies(definition.audience));
+    }
     let mut all = definitions(&clickhouse, Some(&options.site)).await?;
     if let Some(old) = all.iter().find(|old| old.audience == definition.audience)
         && old.members_are != definition.members_are
@@ -144,12 +154,15 @@ async fn list(options: &ListOptions) -> Result<String, AudienceError> {
     let clickhouse = ClickHouse::new(&options.clickhouse);
     let mut out = String::new();
     for found in definitions(&clickhouse, options.site.as_deref()).await? {
-        let Definition { site, audience, members_are, condition, description, members } = found;
+        let Definition { site, audience, members_are, condition, description, purpose, members } = found;
         // Conditions and descriptions are somebody's words, and must not steer the terminal.
         let plain =
             |text: &str| text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect::<String>();
         let _ = writeln!(out, "{}/{}: {members} {members_are}", plain(&site), plain(&audience));
         let _ = writeln!(out, "    {}", plain(&condition));
+        if !purpose.is_empty() {
+            let _ = writeln!(out, "    for {}", plain(&purpose));
+        }
         if !description.is_empty() {
             let _ = writeln!(out, "    {}", plain(&description));
         }

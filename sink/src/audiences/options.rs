@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use service::options::seconds;
 
-use super::catalogue::Members;
+use super::catalogue::{Members, Purpose};
 use crate::options::ClickHouseOptions;
 
 /// Options of `sink audiences`.
@@ -47,6 +47,9 @@ pub struct DefineOptions {
     /// Who belongs to it, such as: sessions >= 3 AND last_seen > now() - INTERVAL 30 DAY
     #[arg(long, value_name = "CONDITION")]
     pub condition: String,
+    /// Purpose that it serves: only visitors who permit it are in it; not given where it is used for analysis alone
+    #[arg(long, value_name = "PURPOSE")]
+    pub purpose: Option<Purpose>,
     /// What it is for
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub description: String,

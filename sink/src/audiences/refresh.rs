@@ -47,9 +47,13 @@ struct Change {
 /// Who fits, as SQL.
 fn fitting(database: &str, definition: &Definition, condition: &Condition) -> Result<String, AudienceError> {
     let members = definition.members_are()?;
-    let (view, key, always, site) = (members.view(), members.key(), members.always(), quote(&definition.site));
-    let condition = &condition.sql;
-    Ok(format!("SELECT `{key}` AS member FROM {database}.{view} WHERE `site` = {site} AND {always} AND {condition}"))
+    let (view, key, site) = (members.view(), members.key(), quote(&definition.site));
+    let permitting = members.permitting(database, &site, definition.purpose()?);
+    let (always, condition) = (members.always(database, &site), &condition.sql);
+    Ok(format!(
+        "SELECT `{key}` AS member FROM {database}.{view} \
+         WHERE `site` = {site} AND {always} AND {permitting} AND {condition}"
+    ))
 }
 
 /// Who is in by what was found before, as SQL.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use clickhouse::Row;
+use prometheus::IntCounter;
 use serde::Deserialize;
 use service::privacy::keys::Keys;
 use uuid::Uuid;
@@ -25,6 +26,8 @@ pub const FOUND_AGAIN: &str = "found_again";
 
 /// A delete is over when it answers, on all replicas. Its subqueries are about rows that nobody changes meanwhile.
 const DELETING: [(&str, &str); 2] = [("lightweight_deletes_sync", "2"), ("allow_nondeterministic_mutations", "1")];
+/// Rows may be of many months. What fails is not kept by ClickHouse with the names in it.
+const STATEMENT: [(&str, &str); 2] = [("max_partitions_per_insert_block", "0"), ("log_queries", "0")];
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a mutation may take until it is told.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -107,6 +110,8 @@ pub struct Pass<'a> {
     pub requests: &'a [Request],
     /// What the trail calls the rows that are found.
     pub found: &'static str,
+    /// Counts rows that go.
+    pub erased: &'a IntCounter,
     /// After which step it ends as if it were killed.
     pub end_after: Option<Step>,
 }
@@ -136,6 +141,7 @@ impl Pass<'_> {
     async fn erase(&self, scope: &Scope<'_>, requests: &[&Request], found: &[Found]) -> Result<(), ExecuteError> {
         self.list(scope, found).await?;
         let rows = self.count(scope, requests, found).await?;
+        self.erased.inc_by(rows.values().sum());
         let told = |request: &Request| rows.get(&request.id()).copied().filter(|rows| *rows > 0);
         trail(self.clickhouse, self.requests, self.found, told).await?;
         self.end_after(Step::Found)?;
@@ -155,7 +161,7 @@ impl Pass<'_> {
     }
 
     async fn execute(&self, statement: &str) -> Result<(), ExecuteError> {
-        Ok(self.clickhouse.execute_with(statement, &[("max_partitions_per_insert_block", "0")]).await?)
+        Ok(self.clickhouse.execute_with(statement, &STATEMENT).await?)
     }
 
     async fn done(&self, step: Step, rows: &HashMap<Uuid, u64>) -> Result<(), ExecuteError> {

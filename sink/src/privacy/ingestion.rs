@@ -2,7 +2,7 @@
 
 use schemas::{EnrichedHit, Text};
 use service::privacy::anonymous::anonymise;
-use service::privacy::directives::{Directives, Person, Verdict};
+use service::privacy::directives::{Directives, Note, Person, Verdict};
 
 use crate::audit::report::merge;
 use crate::clickhouse::ClickHouse;
@@ -11,9 +11,19 @@ use crate::fault::Fault;
 /// What is to be done with a hit. Costs nothing where nobody of its site asked anything.
 #[must_use]
 pub fn judge(directives: &Directives, hit: &EnrichedHit<'_>) -> Verdict {
+    directives.judge(&person(hit))
+}
+
+/// What is to be noted before the hit is stored, as it is once the verdict was applied.
+#[must_use]
+pub fn notes(directives: &Directives, hit: &EnrichedHit<'_>) -> Vec<Note> {
+    directives.notes_on(&person(hit))
+}
+
+fn person<'a>(hit: &'a EnrichedHit<'_>) -> Person<'a> {
     let raw = &hit.hit;
     let at = hit.occurred_at.min(raw.received_at);
-    directives.judge(&Person { site: &raw.site, visitor: &raw.visitor_id, contact: raw.contact.as_ref(), at })
+    Person { site: &raw.site, visitor: &raw.visitor_id, contact: raw.contact.as_ref(), at }
 }
 
 /// Makes of a hit what is to be stored of it.

@@ -1,10 +1,12 @@
-//! What people asked of us: kept from being stored, and erased from all tables.
+//! What people asked of us: kept from being stored, erased from all tables, and noted beside rows that stay.
 //!
 //! * [`ingestion`]: judges each hit before it becomes a row, and writes down which offsets have none on purpose.
+//! * [`notes`]: who objects, and what was corrected, beside the rows that stay.
 //! * [`requests`]: the directives that are to be carried out, and the reports on them, as the topic has them.
 //! * [`subjects`]: finds whom a hash is about, among those whom the tables know.
 //! * [`tables`]: which table holds what of a person, and the statements that are made of that.
 //! * [`erase`]: one pass over all tables, step by step.
+//! * [`late`]: rows that were stored by a sink that had not heard of the request.
 //!
 //! One sink of the group erases, the one that reads the first partition. For a directive that nobody has carried out:
 //!
@@ -14,25 +16,31 @@
 //!    directive, another pass finds what was on its way meanwhile.
 //! 3. Parts are written anew without what was deleted, one at a time, until no part holds a deleted row. Told as `done`.
 //!
+//! An objection and a correction go the same way; a pass over them notes the names that the tables have, and deletes nothing.
+//!
 //! All of it is in the topic: whoever goes on after a crash reads there what is not `done`, and does it again. Each step does
 //! nothing where it was done before.
 
 pub mod erase;
 pub mod ingestion;
+pub mod late;
+pub mod notes;
 pub mod requests;
 pub mod subjects;
 pub mod tables;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::try_join_all;
 use rdkafka::error::KafkaError;
 use schemas::{StageState, WireError};
 use service::compacted::ReadError;
 use service::options::KafkaOptions;
+use service::privacy::directives::Unusable;
 use service::privacy::keys::Keys;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +51,9 @@ use crate::audit::topic::Source;
 use crate::clickhouse::ClickHouse;
 use crate::error::SinkError;
 use crate::fault::Fault;
+use crate::metrics::Metrics;
 use erase::{Pass, Step};
+use late::Late;
 use requests::{Request, Requests};
 
 /// How long after the first pass the second may begin: until then every sink of the group knows of the directive.
@@ -73,6 +83,9 @@ pub enum ExecuteError {
     /// A directive can't be read.
     #[error("a directive can't be read: {0}")]
     Wire(#[from] WireError),
+    /// A directive can't be carried out.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// A report can't be written.
     #[error("a report on a directive can't be written: {0}")]
     Report(#[from] KafkaError),
@@ -116,8 +129,12 @@ pub struct Executor {
     requests: Option<Requests>,
     hidden: HashMap<Uuid, Hidden>,
     ended: CancellationToken,
+    late: Late,
+    metrics: Arc<Metrics>,
     /// How long after the first pass the second may begin.
     pub margin: Duration,
+    /// How long after a look at what was stored since the one before the next one is due.
+    pub look_every: Duration,
     /// After which step it ends as if it were killed; none but tests ask for that.
     pub end_after: Option<Step>,
 }
@@ -125,7 +142,7 @@ pub struct Executor {
 impl Executor {
     /// For the hits that a group loads. To be made on a runtime.
     #[must_use]
-    pub fn new(kafka: KafkaOptions, group: String, clickhouse: ClickHouse, keys: Keys) -> Self {
+    pub fn new(kafka: KafkaOptions, group: String, clickhouse: ClickHouse, keys: Keys, metrics: Arc<Metrics>) -> Self {
         Self {
             kafka,
             group,
@@ -135,7 +152,10 @@ impl Executor {
             requests: None,
             hidden: HashMap::new(),
             ended: CancellationToken::new(),
+            late: Late::default(),
+            metrics,
             margin: MARGIN,
+            look_every: late::LOOK_EVERY,
             end_after: None,
         }
     }
@@ -146,11 +166,13 @@ impl Executor {
             let mut wait = ROUND;
             if !is_first.load(Ordering::Relaxed) {
                 // Who is first again begins from what the topic says then.
-                (self.requests, self.hidden) = (None, HashMap::new());
+                (self.requests, self.hidden, self.late) = (None, HashMap::new(), Late::default());
+                self.tell(&[]);
             } else if let Err(error) = self.round(ended)
                 && !ended.is_cancelled()
             {
                 tracing::warn!(%error, "erasing was disturbed, will be repeated");
+                self.metrics.privacy_failures.inc();
                 (self.requests, wait) = (None, PAUSE);
             }
             let next = Instant::now() + wait;
@@ -169,10 +191,12 @@ impl Executor {
         self.ended = ended.clone();
         let requests = match &mut self.requests {
             Some(requests) => requests,
-            none => none.insert(Requests::open(&self.kafka)?),
+            none => none.insert(Requests::open(&self.kafka, &self.keys)?),
         };
         requests.catch_up(ended)?;
         let open = requests.open_ones();
+        self.tell(&open);
+        self.look_for_late_rows()?;
         if open.is_empty() {
             self.hidden.clear();
             return Ok(true);
@@ -191,6 +215,32 @@ impl Executor {
             self.finish(some)?;
         }
         Ok(false)
+    }
+
+    /// How much is to be done.
+    fn tell(&self, open: &[Request]) {
+        let ids: HashSet<Uuid> = open.iter().map(Request::id).collect();
+        self.metrics.privacy_pending.set(i64::try_from(ids.len()).unwrap_or(i64::MAX));
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now = i64::try_from(since).unwrap_or(i64::MAX);
+        let oldest = open.iter().map(|request| now.saturating_sub(request.directive.issued_at)).max();
+        self.metrics.privacy_oldest.set(oldest.unwrap_or_default().max(0) / 1000);
+    }
+
+    /// Erases again what a sink stored that had not heard of an erasure, and notes what it did not note.
+    fn look_for_late_rows(&mut self) -> Result<(), ExecuteError> {
+        let Some(requests) = self.requests.as_ref().filter(|_| self.late.is_due(self.look_every)) else {
+            return Ok(());
+        };
+        let found = self.late.look(&self.clickhouse, requests.directives());
+        let (now, found) = self.until_ended(found)?;
+        let again = found.erasures(requests.done_erasures(), &self.keys)?;
+        for some in again.chunks(AT_ONCE) {
+            tracing::warn!(requests = some.len(), "rows of people who are erased were stored again, erasing them");
+            self.finish(some)?;
+        }
+        self.late.looked(now);
+        Ok(())
     }
 
     fn note_hidden(&mut self, requests: &[Uuid], source: &Source) -> Result<(), ExecuteError> {
@@ -220,8 +270,24 @@ impl Executor {
     }
 
     fn pass(&self, requests: &[Request], found: &'static str) -> Result<HashMap<Uuid, u64>, ExecuteError> {
-        let pass = Pass { clickhouse: &self.clickhouse, keys: &self.keys, requests, found, end_after: self.end_after };
-        self.until_ended(pass.run())
+        let (erasures, noted): (Vec<_>, Vec<_>) = requests.iter().cloned().partition(Request::is_erasure);
+        let mut rows = HashMap::new();
+        if let Some(requests) = self.requests.as_ref().filter(|_| !noted.is_empty()) {
+            let known = notes::note_known(&self.clickhouse, requests.directives(), &noted);
+            rows.extend(self.until_ended(known)?);
+        }
+        if !erasures.is_empty() {
+            let pass = Pass {
+                clickhouse: &self.clickhouse,
+                keys: &self.keys,
+                requests: &erasures,
+                found,
+                erased: &self.metrics.privacy_erased_rows,
+                end_after: self.end_after,
+            };
+            rows.extend(self.until_ended(pass.run())?);
+        }
+        Ok(rows)
     }
 
     fn hide(&mut self, requests: &[Request]) -> Result<(), ExecuteError> {
@@ -234,7 +300,9 @@ impl Executor {
 
     fn finish(&mut self, requests: &[Request]) -> Result<(), ExecuteError> {
         let rows = self.pass(requests, erase::FOUND_AGAIN)?;
-        self.until_ended(erase::remove(&self.clickhouse, requests))?;
+        if requests.iter().any(Request::is_erasure) {
+            self.until_ended(erase::remove(&self.clickhouse, requests))?;
+        }
         self.end_after(Step::Removed)?;
         self.report(requests, StageState::Done, &rows)?;
         requests.iter().for_each(|request| drop(self.hidden.remove(&request.id())));

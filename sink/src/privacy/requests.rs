@@ -13,7 +13,8 @@ use schemas::{
 };
 use service::compacted::TopicReader;
 use service::options::KafkaOptions;
-use service::privacy::keys::Subject;
+use service::privacy::directives::Directives;
+use service::privacy::keys::{Keys, Subject};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -47,6 +48,12 @@ impl Request {
         self.directive.subject_kind
     }
 
+    /// Whether rows go; what else is asked is noted beside the rows.
+    #[must_use]
+    pub fn is_erasure(&self) -> bool {
+        is_erasure(self.directive.action)
+    }
+
     /// Key of the site.
     #[must_use]
     pub fn site(&self) -> &str {
@@ -62,6 +69,7 @@ pub struct Requests {
     writer: Writer,
     producer: FutureProducer,
     register: Register,
+    directives: Directives,
 }
 
 /// What the topic holds, as far as it is the sink's.
@@ -90,8 +98,9 @@ impl Register {
         }
     }
 
-    fn open_ones(&self) -> Vec<Request> {
-        let request = |(key, directive): (&Vec<u8>, &PrivacyDirective<'static>)| {
+    /// All requests, and whether each is done.
+    fn all(&self) -> impl Iterator<Item = (Request, bool)> {
+        self.directives.iter().filter_map(|(key, directive)| {
             let mut subject = Subject::default();
             // One that is no hash keeps the sink from being ready, see the follower.
             hex::decode_to_slice(directive.subject.as_bytes(), &mut subject).ok()?;
@@ -99,9 +108,17 @@ impl Register {
             let report = self.reports.get(key).filter(|(id, _)| *id == directive.directive_id);
             let state = report.map(|(_, state)| *state);
             let is_hidden = state == Some(StageState::Hidden);
-            (state != Some(StageState::Done)).then(|| Request { directive: directive.clone(), subject, is_hidden })
-        };
-        self.directives.iter().filter_map(request).collect()
+            Some((Request { directive: directive.clone(), subject, is_hidden }, state == Some(StageState::Done)))
+        })
+    }
+
+    fn open_ones(&self) -> Vec<Request> {
+        self.all().filter(|(_, is_done)| !is_done).map(|(request, _)| request).collect()
+    }
+
+    fn done_erasures(&self) -> Vec<Request> {
+        let is_wanted = |(request, is_done): &(Request, bool)| *is_done && request.is_erasure();
+        self.all().filter(is_wanted).map(|(request, _)| request).collect()
     }
 }
 
@@ -110,7 +127,7 @@ impl Requests {
     ///
     /// # Errors
     /// Where the brokers or the registry do not answer.
-    pub fn open(kafka: &KafkaOptions) -> Result<Self, ExecuteError> {
+    pub fn open(kafka: &KafkaOptions, keys: &Keys) -> Result<Self, ExecuteError> {
         let name = kafka.topic(&TOPIC);
         Ok(Self {
             topic: TopicReader::open(kafka, "sink", &TOPIC, None)?,
@@ -119,13 +136,14 @@ impl Requests {
             producer: crate::dead_letters::producer(kafka)?,
             name,
             register: Register::default(),
+            directives: Directives::new(Some(keys.clone())).with_corrections(),
         })
     }
 
     /// Reads what is there. Blocks.
     ///
     /// # Errors
-    /// Where a directive can't be read.
+    /// Where a directive can't be read, or its key is not there.
     pub fn catch_up(&mut self, ended: &CancellationToken) -> Result<(), ExecuteError> {
         let mut heard = Instant::now();
         while !ended.is_cancelled() && (!self.topic.has_reached_end() || heard.elapsed() < WAIT) {
@@ -136,8 +154,21 @@ impl Requests {
             let directive =
                 body.as_deref().map(decode_all::<PrivacyDirective<'_>>).transpose().map_err(WireError::from)?;
             self.register.take_in(&key, directive.as_ref());
+            self.directives.apply(&key, directive.as_ref())?;
         }
         Ok(())
+    }
+
+    /// What all directives together say of a name.
+    #[must_use]
+    pub fn directives(&self) -> &Directives {
+        &self.directives
+    }
+
+    /// Erasures that are done.
+    #[must_use]
+    pub fn done_erasures(&self) -> Vec<Request> {
+        self.register.done_erasures()
     }
 
     /// Those that are not done.
@@ -168,9 +199,14 @@ impl Requests {
     }
 }
 
+fn is_erasure(action: PrivacyAction) -> bool {
+    matches!(action, PrivacyAction::Erase | PrivacyAction::Forget)
+}
+
 fn is_of_the_sink(directive: &PrivacyDirective<'_>) -> bool {
-    let is_erasure = matches!(directive.action, PrivacyAction::Erase | PrivacyAction::Forget);
-    is_erasure && directive.report.as_ref().is_none_or(|report| report.stage == Stage::Sink)
+    let is_noted = matches!(directive.action, PrivacyAction::Object | PrivacyAction::Rectify);
+    (is_noted || is_erasure(directive.action))
+        && directive.report.as_ref().is_none_or(|report| report.stage == Stage::Sink)
 }
 
 /// What is needed of it later.

@@ -64,7 +64,9 @@ impl<'a> Wanted<'a> {
         all.into_iter().filter(|kind| self.requests.iter().any(|request| request.kind() == *kind)).collect()
     }
 
-    fn of(&self, site: &str, kind: SubjectKind, value: &str) -> Vec<usize> {
+    /// Places of the requests that are about a name, however it is written.
+    #[must_use]
+    pub fn of(&self, site: &str, kind: SubjectKind, value: &str) -> Vec<usize> {
         let normal = normal(kind, value);
         let places = |(key, subjects): &(&Key, Places)| {
             subjects.get(&(kind, key.hash(site, kind, &normal))).cloned().unwrap_or_default()

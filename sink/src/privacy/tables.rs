@@ -35,7 +35,16 @@ pub const HITS: Holding = Holding {
 };
 
 /// What is told of hits once and for all. Deleted last, as by these a visitor is found whose sessions are to be told anew.
-pub const OTHERS: [Holding; 4] = [
+pub const OTHERS: [Holding; 5] = [
+    Holding {
+        table: "objections",
+        names: &[
+            (SubjectKind::VisitorId, "visitor_id"),
+            (SubjectKind::Email, "contact"),
+            (SubjectKind::Phone, "phone"),
+        ],
+        time: "objected_at",
+    },
     Holding { table: "audience_changes", names: &[(SubjectKind::VisitorId, "member")], time: "changed_at" },
     Holding {
         table: "contact_merges",

@@ -33,9 +33,9 @@ const LOOK: Duration = Duration::from_millis(100);
 const SHARE: u64 = 10_000_000;
 const SPILLING: &str = "max_bytes_before_external_sort = 1000000000, max_bytes_before_external_group_by = 1000000000";
 
-/// What people write into state tables, as a condition.
+/// What people write into state tables, or have corrected in them, as a condition.
 const WRITTEN_BY_HAND: [(&str, &str); 2] = [
-    ("contact_cards", "source = 'import'"),
+    ("contact_cards", "source IN ('import', 'correction')"),
     ("contact_links", "hit_id = toUUID('00000000-0000-0000-0000-000000000000')"),
 ];
 

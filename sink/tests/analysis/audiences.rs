@@ -88,6 +88,36 @@ async fn members_come_in_and_go_out_as_they_fit() {
     }
 }
 
+#[tokio::test]
+async fn an_audience_of_a_purpose_has_only_who_permits_it() {
+    let Some(stack) = local::database_or_skip("an_audience_of_a_purpose_has_only_who_permits_it") else { return };
+    let answer = |number, visitor, at, advertising| {
+        let mut hit = page_view(number, visitor, at, "/");
+        hit.hit.consent = Some(schemas::Consent { advertising, ..schemas::Consent::default() });
+        hit
+    };
+    let place = Place::migrated(stack, "purposes").await;
+    let hits = [
+        answer(1, "anna", 0, Some(false)),
+        answer(2, "anna", DAY, Some(true)),
+        answer(3, "anna", 2 * DAY, None),
+        answer(4, "ben", 0, Some(true)),
+        answer(5, "ben", DAY, Some(false)),
+        answer(6, "cleo", 0, None),
+    ];
+    place.insert(&hits).await;
+    let words = ["define", "shown", "--site=shop", "--condition=TRUE OR FALSE", "--purpose=advertising"];
+    let told = audiences(&place, &words).await.unwrap();
+    assert!(told.contains("1 visitors fit now"), "{told}");
+    refresh(&place).await;
+    assert_eq!(members(&place, "shown"), "['anna']");
+    place.insert(&[answer(7, "anna", 3 * DAY, Some(false))]).await;
+    assert_eq!(refresh(&place).await, "shop/shown: 0 in, 1 out\n");
+    let companies = [&words[..], &["--members=companies"]].concat();
+    let refused = audiences(&place, &companies).await.unwrap_err().to_string();
+    assert!(refused.contains("--purpose is for visitors"), "{refused}");
+}
+
 /// What is written down is read as it was meant: equal changes in a row are one, days are counted to today.
 #[tokio::test]
 async fn days_count_who_was_in_at_their_end() {

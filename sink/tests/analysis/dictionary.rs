@@ -36,7 +36,8 @@ impl Table {
 
     /// All that there is about people under their addresses.
     pub fn is_about_contacts(&self) -> bool {
-        self.name.starts_with("contact_") || matches!(self.name.as_str(), "contacts" | "merged_contacts" | "erasing")
+        let others = ["contacts", "merged_contacts", "visitor_cards", "objections", "erasing"];
+        self.name.starts_with("contact_") || others.contains(&self.name.as_str())
     }
 
     /// Its columns, or a call with some arguments.

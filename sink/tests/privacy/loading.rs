@@ -2,10 +2,10 @@
 
 use schemas::{EnrichedHit, PrivacyAction, SubjectKind};
 use service::privacy::keys::Keys;
-use sink::outcome::Outcome;
+use sink::outcome::{Outcome, Reason};
 
 use crate::people::{directive, form, found, keys, option, publish};
-use crate::support::{NOON, Place, message, page_view, until};
+use crate::support::{NOON, Place, Running, message, page_view, until};
 
 fn hits() -> Vec<EnrichedHit<'static>> {
     vec![
@@ -111,6 +111,66 @@ async fn who_objects_or_is_forgotten_is_stored_under_no_name_of_before() {
         assert_eq!(found(&place, needle), "", "{needle}");
     }
     assert_eq!(place.query("SELECT countIf(visitor_id = ''), uniqExact(visitor_id) FROM {database}.hits"), "1\t3");
+}
+
+/// Where ClickHouse refuses a row, halves are made of what was read once more: as the whole would have been.
+#[tokio::test]
+async fn halves_of_a_batch_hold_no_more_of_people_than_the_whole() {
+    let Some(stack) = local::stack_or_skip("halves_of_a_batch_hold_no_more_of_people_than_the_whole") else { return };
+    let place = Place::migrated(stack, "halves").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    let mut asked = [
+        directive(&keys, PrivacyAction::Object, SubjectKind::VisitorId, "anna-visitor"),
+        directive(&keys, PrivacyAction::Forget, SubjectKind::VisitorId, "ben-visitor"),
+    ];
+    asked.iter_mut().for_each(|directive| directive.issued_at = NOON - 1);
+    publish(&place, &asked).await;
+    let mut wrong = page_view(3, "cleo", 0, "/");
+    wrong.hit.site = "".into();
+    let ben = || page_view(2, "ben-visitor", 0, "/");
+    place.produce(0, &messages(&[form(1, "anna-visitor", 0, "anna@steel.example", ""), ben(), wrong, ben()]));
+    let sink = place.start(&[&option(file.path()), "--batch-delay=2"]);
+    until("all is acknowledged", || place.committed(0) == Some(4)).await;
+    let instruments = sink.stop().await;
+    assert_eq!(instruments.metrics.outcome(Outcome::Dead(Reason::Refused)).get(), 1);
+    for needle in ["anna", "ben-visitor"] {
+        assert_eq!(found(&place, needle), "", "{needle}");
+    }
+    let stored =
+        "SELECT count(), countIf(visitor_id = ''), uniqExactIf(visitor_id, visitor_id != '') FROM {database}.hits";
+    assert_eq!(place.query(stored), "3\t1\t1");
+}
+
+/// The sink that erases goes away in the middle, and another one of the group goes on.
+#[tokio::test]
+async fn another_sink_goes_on_where_the_one_that_erased_has_left() {
+    let Some(stack) = local::stack_or_skip("another_sink_goes_on_where_the_one_that_erased_has_left") else { return };
+    let place = Place::migrated(stack, "handover").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    publish(&place, &[]).await;
+    place.produce(0, &messages(&hits()));
+    let mut sinks = vec![place.start(&[&option(file.path())])];
+    until("all hits are stored", || sinks[0].instruments.metrics.outcome(Outcome::Inserted).get() == 4).await;
+    sinks.push(place.start(&[&option(file.path())]));
+    let partitions = |sink: &Running| sink.instruments.metrics.assigned_partitions.get();
+    until("both have partitions", || sinks.iter().all(|sink| partitions(sink) > 0)).await;
+
+    publish(&place, &[directive(&keys, PrivacyAction::Erase, SubjectKind::VisitorId, "anna-visitor")]).await;
+    let told = |stage: &str| {
+        place.query(&format!("SELECT count() > 0 FROM {{database}}.privacy_trail WHERE stage = '{stage}'")) == "1"
+    };
+    until("one of them has begun", || told("found")).await;
+    let erases = |sink: &Running| sink.instruments.metrics.privacy_erased_rows.get() > 0;
+    let first = sinks.iter().position(erases).unwrap();
+    let instruments = sinks.swap_remove(first).stop().await;
+    assert!(!told("done"));
+    assert!(instruments.metrics.privacy_pending.get() > 0, "it knows of what it has left");
+    until("the other one is done", || told("done")).await;
+    assert_eq!(found(&place, "anna-visitor"), "");
+    until("nothing is left to be done", || sinks[0].instruments.metrics.privacy_pending.get() == 0).await;
+    sinks.remove(0).stop().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 
 mod erasing;
 mod loading;
+mod noting;
 mod people;
+mod retention;
 #[allow(dead_code, reason = "the other tests use the rest")]
 #[path = "../it/support.rs"]
 mod support;

@@ -1,14 +1,17 @@
 //! Whom the tests are about, and what they ask.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus::Registry;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::util::Timeout;
 use schemas::topics::{PRIVACY, privacy_key};
 use schemas::{Contact, EnrichedHit, Kind, PrivacyAction, PrivacyDirective, SubjectKind, Writer};
 use service::privacy::keys::Keys;
+use sink::metrics::Metrics;
 use sink::privacy::Executor;
 use sink::privacy::erase::Step;
 use tempfile::NamedTempFile;
@@ -97,7 +100,8 @@ pub fn found(place: &Place, needle: &str) -> String {
 /// What carries out directives, without a sink that loads.
 pub async fn executor(place: &Place, keys: &Keys, end_after: Option<Step>) -> Executor {
     let options = place.options(&[]);
-    let mut executor = Executor::new(options.kafka, options.loading.group, place.clickhouse(), keys.clone());
+    let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+    let mut executor = Executor::new(options.kafka, options.loading.group, place.clickhouse(), keys.clone(), metrics);
     (executor.margin, executor.end_after) = (Duration::ZERO, end_after);
     executor
 }

@@ -14,6 +14,7 @@ use sink::fault::Fault;
 use sink::load::{CLICKHOUSE, DEAD_LETTERS, Loader, Setting, Store};
 use sink::metrics::Metrics;
 use sink::outcome::{Outcome, Reason};
+use sink::privacy::notes::Notes;
 
 use crate::messages::{NOON, batch, message, metrics, reader};
 
@@ -53,6 +54,10 @@ where
     }
 
     async fn record_erased(&self, _: &str, _: i32, _: &[i64]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn note(&self, _: &Notes) -> Result<(), Fault> {
         Ok(())
     }
 }

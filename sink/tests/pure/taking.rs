@@ -12,6 +12,7 @@ use sink::dead_letters::{Graveyard, Letter};
 use sink::error::SinkError;
 use sink::fault::Fault;
 use sink::load::{self, Loader, Store};
+use sink::privacy::notes::Notes;
 use tokio_util::task::TaskTracker;
 
 use crate::messages::{NOON, message, metrics, reader};
@@ -25,6 +26,10 @@ impl Store for Anything {
     }
 
     async fn record_erased(&self, _: &str, _: i32, _: &[i64]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn note(&self, _: &Notes) -> Result<(), Fault> {
         Ok(())
     }
 }
