@@ -96,7 +96,11 @@ impl Topic {
     #[must_use]
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         match self.cleanup {
-            Cleanup::Compact => vec![("cleanup.policy", "compact".to_owned())],
+            Cleanup::Compact => vec![
+                ("cleanup.policy", "compact".to_owned()),
+                // What was removed is in the log until the cleaner comes, which by itself may be never.
+                ("max.compaction.lag.ms", DAY.to_string()),
+            ],
             Cleanup::DeleteAfter(milliseconds) => vec![
                 ("cleanup.policy", "delete".to_owned()),
                 ("retention.ms", milliseconds.to_string()),
@@ -107,23 +111,22 @@ impl Topic {
     }
 
     /// What contradicts the catalogue in the settings that a topic really has, if anything: another clean-up policy, a
-    /// retention that is longer than promised to the people whose hits it holds (a shorter one is the operator's to
-    /// choose), or messages that are smaller than those that are sent (one too large for its topic would be sent for
+    /// retention or, of what was removed, a wait for the cleaner that is longer than promised to the people whose data it
+    /// holds (a shorter one is the operator's to choose), or messages that are smaller than those that are sent (one too large for its topic would be sent for
     /// ever).
     #[must_use]
     pub fn contradiction(&self, partitions: usize, setting: impl Fn(&str) -> Option<String>) -> Option<String> {
-        let (policy, longest) = match self.cleanup {
-            Cleanup::Compact => ("compact", None),
-            Cleanup::DeleteAfter(milliseconds) => ("delete", Some(milliseconds)),
+        let (policy, bound, longest) = match self.cleanup {
+            Cleanup::Compact => ("compact", "max.compaction.lag.ms", DAY),
+            Cleanup::DeleteAfter(milliseconds) => ("delete", "retention.ms", milliseconds),
         };
         if let Some(actual) = setting("cleanup.policy").filter(|actual| actual != policy) {
             return Some(format!("cleanup.policy is {actual}, must be {policy}"));
         }
-        if let (Some(longest), Some(actual)) =
-            (longest, setting("retention.ms").and_then(|text| text.parse::<i64>().ok()))
+        if let Some(actual) = setting(bound).and_then(|text| text.parse::<i64>().ok())
             && !(0..=longest).contains(&actual)
         {
-            return Some(format!("retention.ms is {actual}, must be {longest} or less"));
+            return Some(format!("{bound} is {actual}, must be {longest} or less"));
         }
         if let Some(actual) =
             setting("max.message.bytes").filter(|text| text.parse().is_ok_and(|bytes| LARGEST_MESSAGE > bytes))

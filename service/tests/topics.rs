@@ -7,7 +7,7 @@ use local::{TestStack, stack_or_skip};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use schemas::topics::{HITS_RAW, PARTNERS, Topic};
+use schemas::topics::{HITS_RAW, PARTNERS, PRIVACY, Topic};
 use service::kafka::TopicError;
 use service::options::KafkaOptions;
 
@@ -44,6 +44,11 @@ async fn a_topic_that_contradicts_the_catalogue_is_refused_by_name() {
         (HITS_RAW, ("retention.ms", "-1"), "retention.ms is -1, must be 259200000 or less"),
         (HITS_RAW, ("cleanup.policy", "compact"), "cleanup.policy is compact, must be delete"),
         (PARTNERS, ("cleanup.policy", "delete"), "cleanup.policy is delete, must be compact"),
+        (
+            PRIVACY,
+            ("max.compaction.lag.ms", "172800000"),
+            "max.compaction.lag.ms is 172800000, must be 86400000 or less",
+        ),
     ] {
         let prefix = stack.topic_prefix("topics");
         let name = topic.full_name(&prefix);
