@@ -49,21 +49,18 @@ impl<'a> Client<'a> {
         if !forwarding.trusts(peer) {
             return Self { ip: peer, secure: false, headers };
         }
-        let (hops, scheme) = match forwarding.header {
+        let (ip, scheme) = match forwarding.header {
             ForwardingHeader::XForwardedFor => {
-                (listed(headers, &X_FORWARDED_FOR), listed(headers, &X_FORWARDED_PROTO).pop())
+                let hops = from_the_right(headers, &X_FORWARDED_FOR);
+                (forwarding.client(peer, hops), from_the_right(headers, &X_FORWARDED_PROTO).next())
             }
-            ForwardingHeader::Forwarded => forwarded(headers),
+            ForwardingHeader::Forwarded => {
+                let elements = || from_the_right(headers, &hyper::header::FORWARDED);
+                let hops = elements().map(|element| parameter(element, "for").unwrap_or_default());
+                let scheme = elements().next().and_then(|element| parameter(element, "proto"));
+                (forwarding.client(peer, hops), scheme)
+            }
         };
-        let mut ip = peer;
-        for hop in hops.iter().rev() {
-            // A proxy may hide the hop before it ("unknown", "_token"); the last address known is the best there is.
-            let Some(address) = address(hop) else { break };
-            ip = address;
-            if !forwarding.trusts(ip) {
-                break;
-            }
-        }
         Self { ip, secure: scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")), headers }
     }
 
@@ -158,24 +155,33 @@ impl Forwarding<'_> {
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
     }
-}
 
-/// The comma-separated items of all headers of a name, left to right.
-fn listed<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).collect()
-}
-
-/// The hops of the Forwarded header (RFC 7239), left to right, and the scheme that the last one tells.
-fn forwarded(headers: &HeaderMap) -> (Vec<&str>, Option<&str>) {
-    fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
-        let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
-        let value = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next();
-        value.map(|value| value.trim_matches('"'))
+    /// The client behind a peer that is trusted, by the hops from right to left.
+    fn client<'a>(&self, peer: IpAddr, hops: impl Iterator<Item = &'a str>) -> IpAddr {
+        let mut ip = peer;
+        for hop in hops {
+            // A proxy may hide the hop before it ("unknown", "_token"); the last address known is the best there is.
+            let Some(address) = address(hop) else { break };
+            ip = address;
+            if !self.trusts(ip) {
+                break;
+            }
+        }
+        ip
     }
-    let elements = listed(headers, &hyper::header::FORWARDED);
-    let hops = elements.iter().map(|element| parameter(element, "for").unwrap_or_default()).collect();
-    (hops, elements.last().and_then(|element| parameter(element, "proto")))
+}
+
+/// The comma-separated items of all headers of a name, right to left.
+fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    let values = headers.get_all(name).into_iter().rev().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.rsplit(',')).map(str::trim)
+}
+
+/// A parameter of an element of the Forwarded header (RFC 7239).
+fn parameter<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let value = pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next();
+    value.map(|value| value.trim_matches('"'))
 }
 
 /// An address with or without port, IPv6 with or without brackets.

@@ -207,9 +207,27 @@ fn decoded(text: &str) -> Result<Text<'_>, QueryError> {
     if !text.bytes().any(|byte| byte == b'+' || byte == b'%') {
         return Ok(Cow::Borrowed(text));
     }
-    let spaced = text.replace('+', " ");
-    let bytes = percent_decode(spaced.as_bytes()).decode_utf8().map_err(|_| QueryError::NotUtf8)?;
-    Ok(Cow::Owned(bytes.into_owned()))
+    // Once over it and with one allocation: addresses have an escape every few bytes.
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let (byte, behind) = match (first, behind) {
+            (b'+', _) => (b' ', behind),
+            (b'%', [high, low, behind @ ..]) if let (Some(high), Some(low)) = (hex(*high), hex(*low)) => {
+                (high << 4 | low, behind)
+            }
+            _ => (*first, behind),
+        };
+        bytes.push(byte);
+        rest = behind;
+    }
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| QueryError::NotUtf8)
+}
+
+/// The value of a hexadecimal digit.
+fn hex(digit: u8) -> Option<u8> {
+    // Never above 15.
+    char::from(digit).to_digit(16).map(|value| value as u8)
 }
 
 /// The same of a text that may be broken.

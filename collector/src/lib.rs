@@ -2,8 +2,8 @@
 //!
 //! The way of a hit, in the order of the modules:
 //!
-//! 1. [`server`] accepts connections within limits; [`client`] finds the client's address behind proxies that are
-//!    trusted, and reads its headers.
+//! 1. [`server`] accepts connections within limits, [`connection`] takes their requests; [`client`] finds the client's
+//!    address behind proxies that are trusted, and reads its headers.
 //! 2. [`routes`] picks what is asked for. Hits come by [`pixel`] (a GIF) or [`api`] (JSON bodies, which [`body`]
 //!    decompresses within a cap); both yield [`fields`], the names that all protocols share.
 //! 3. [`policy`] decides from signals, opt-out, consent and [`objections`] that came by another way whether the hit is kept, made anonymous or dropped: before
@@ -35,6 +35,7 @@ pub mod api;
 pub mod assemble;
 pub mod body;
 pub mod client;
+pub mod connection;
 pub mod cookies;
 pub mod daily_keys;
 pub mod fields;

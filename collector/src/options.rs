@@ -51,8 +51,8 @@ pub struct Options {
     /// Spooled hits that are older are not published any more
     #[arg(long, value_name = "SECONDS", default_value = "259200", value_parser = seconds)]
     pub spool_age: Duration,
-    /// How long Kafka's client waits for more hits before it sends a batch
-    #[arg(long, value_name = "MILLISECONDS", default_value = "1", value_parser = milliseconds)]
+    /// How long Kafka's client waits for more hits before it sends a batch; so much longer an answer takes
+    #[arg(long, value_name = "MILLISECONDS", default_value = "10", value_parser = milliseconds)]
     pub publish_linger: Duration,
     /// Bytes of hits that may wait for Kafka; beyond, the answer is 503
     #[arg(long, value_name = "BYTES", default_value = "67108864")]

@@ -8,7 +8,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemas::registry::Registry;
-use schemas::topics::Topic;
+use schemas::topics::{HITS_ENRICHED, HITS_RAW, Topic};
 
 use crate::options::{KafkaOptions, TopicSetup};
 
@@ -137,6 +137,12 @@ impl KafkaOptions {
         topic.full_name(&self.topic_prefix)
     }
 
+    /// Partitions of a topic where it is created here.
+    fn partitions(&self, topic: &Topic) -> i32 {
+        let asked = self.topic_partitions.filter(|_| [HITS_RAW, HITS_ENRICHED].contains(topic));
+        asked.unwrap_or(topic.partitions)
+    }
+
     /// The schema registry, where one is configured.
     #[must_use]
     pub fn registry(&self) -> Option<Registry> {
@@ -171,7 +177,7 @@ impl KafkaOptions {
         topics: &[Topic],
     ) -> Result<(), TopicError> {
         let named: Vec<_> =
-            topics.iter().map(|topic| (self.topic(topic), topic.settings(), topic.partitions)).collect();
+            topics.iter().map(|topic| (self.topic(topic), topic.settings(), self.partitions(topic))).collect();
         let wanted: Vec<_> = named
             .iter()
             .map(|(name, settings, partitions)| {
@@ -256,6 +262,18 @@ mod tests {
         assert_eq!(config.get("delivery.timeout.ms"), None);
         assert_eq!(config.get("queue.buffering.max.ms"), Some("3"));
         assert_eq!(config.get("bootstrap.servers"), Some("127.0.0.1:9092"));
+    }
+
+    #[test]
+    fn only_the_topics_of_hits_have_as_many_partitions_as_asked() {
+        let of = |words: &[&str], topic: &Topic| Example::parse_from(words).kafka.partitions(topic);
+        for topic in schemas::topics::CATALOGUE {
+            assert_eq!(of(&["example"], topic), topic.partitions);
+            let is_of_hits = [HITS_RAW, HITS_ENRICHED].contains(topic);
+            let expected = if is_of_hits { 24 } else { topic.partitions };
+            assert_eq!(of(&["example", "--topic-partitions=24"], topic), expected, "{}", topic.name);
+        }
+        assert!(Example::try_parse_from(["example", "--topic-partitions=0"]).is_err());
     }
 
     #[test]

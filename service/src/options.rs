@@ -34,6 +34,9 @@ pub struct KafkaOptions {
     /// What all topic names of this installation start with
     #[arg(long, value_name = "PREFIX", default_value = "")]
     pub topic_prefix: String,
+    /// Partitions of hits.raw and hits.enriched where they are created here [default: the catalogue's, 4]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
+    pub topic_partitions: Option<i32>,
     /// Replicas of the topics that are created here
     #[arg(long, value_name = "COUNT", default_value = "-1", allow_hyphen_values = true)]
     pub topic_replication: i32,

@@ -41,7 +41,12 @@ impl Bed {
     }
 
     pub fn kafka_words(&self) -> Vec<String> {
-        vec![format!("--kafka-brokers={}", self.brokers), format!("--topic-prefix={}", self.prefix)]
+        let (brokers, prefix) = (&self.brokers, &self.prefix);
+        vec![
+            format!("--kafka-brokers={brokers}"),
+            format!("--topic-prefix={prefix}"),
+            format!("--topic-partitions={PARTITIONS}"),
+        ]
     }
 
     pub fn options(&self, more: &[String]) -> RunOptions {

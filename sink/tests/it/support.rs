@@ -62,7 +62,14 @@ impl Place {
     pub fn options(&self, more: &[&str]) -> RunOptions {
         let (brokers, url) = (self.stack.kafka_brokers(), &self.clickhouse_url);
         let mut words = vec!["sink", "run", "--metrics-listen=127.0.0.1:0"];
-        words.extend(["--topic-replication=1", "--kafka-brokers", brokers, "--topic-prefix", &self.prefix]);
+        words.extend([
+            "--topic-partitions=12",
+            "--topic-replication=1",
+            "--kafka-brokers",
+            brokers,
+            "--topic-prefix",
+            &self.prefix,
+        ]);
         words.extend(["--clickhouse-url", url, "--clickhouse-database", &self.database]);
         if !more.iter().any(|word| word.starts_with("--group=")) {
             words.extend(["--group", &self.prefix]);

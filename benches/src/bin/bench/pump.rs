@@ -40,6 +40,7 @@ pub fn create(bed: &Bed, prefix: &str) -> anyhow::Result<()> {
         kafka_brokers: bed.kafka.brokers(),
         kafka_property: Vec::new(),
         topic_prefix: prefix.to_owned(),
+        topic_partitions: None,
         topic_replication: -1,
         topic_setup: TopicSetup::Create,
         schema_registry: None,

@@ -1,0 +1,306 @@
+//! One connection: hyper's while a request is on its way, and nearly nothing in between.
+//!
+//! hyper keeps two buffers of 8 KiB for each connection, and the room that answering takes, also while nothing is asked.
+//! Of many connections nearly all are idle at any moment, so that all of it is given back after each answer: a connection
+//! that rests holds its socket and some hundred bytes. hyper has its own way to end: where the next request could begin and
+//! none has come yet, [`Lent`] shows it the end of the stream, and takes the socket back.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::Request;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proxy_header::ParseConfig;
+use proxy_header::io::ProxiedStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Forwarding;
+use crate::routes::Collector;
+
+/// A connection that was accepted.
+pub struct Connection {
+    /// Answers its requests.
+    pub(crate) collector: Arc<Collector>,
+    /// The socket's other end.
+    pub(crate) peer: SocketAddr,
+    /// Its place among the most that are permitted.
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
+type Socket = ProxiedStream<TcpStream>;
+
+impl Connection {
+    /// Answers requests until the client goes or is too slow; after `shutdown` only the one that is on its way.
+    pub(crate) async fn take(self, stream: TcpStream, shutdown: CancellationToken) {
+        // An answer is one small packet, and it is all there is to send.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot send without delay");
+        }
+        let gauge = self.collector.metrics.connections.clone();
+        gauge.inc();
+        let options = &self.collector.options;
+        let forwarding = Forwarding { trusted: &options.trusted_proxy, header: options.forwarding_header };
+        let peer = self.peer.ip().to_canonical();
+        if options.proxy_protocol && forwarding.trusts(peer) {
+            let header = ProxiedStream::create_from_tokio(stream, ParseConfig::default());
+            match tokio::time::timeout(options.body_timeout, header).await {
+                Ok(Ok(socket)) => {
+                    let told = socket.proxy_header().proxied_address().map(|address| address.source.ip());
+                    self.serve(socket, told.unwrap_or(peer), &shutdown).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "no PROXY header from a trusted proxy"),
+                Err(_) => tracing::debug!("no PROXY header from a trusted proxy in time"),
+            }
+        } else {
+            self.serve(ProxiedStream::unproxied(stream), peer, &shutdown).await;
+        }
+        gauge.dec();
+    }
+
+    /// Answers and rests by turns.
+    async fn serve(&self, socket: Socket, peer: IpAddr, shutdown: &CancellationToken) {
+        let (mut socket, mut unread) = (socket, Bytes::new());
+        // In a box, so that what a turn takes is given back when it is over.
+        while let Some(resting) = Box::pin(self.turn(socket, unread, peer, shutdown)).await {
+            (socket, unread) = resting;
+            if unread.is_empty() && !self.is_asked(&socket, shutdown).await {
+                return;
+            }
+        }
+    }
+
+    /// True once there may be something to read, false when nothing came in time or is taken any more.
+    async fn is_asked(&self, socket: &Socket, shutdown: &CancellationToken) -> bool {
+        let readable = poll_fn(|context| socket.get_ref().poll_read_ready(context));
+        let in_time = tokio::time::timeout(self.collector.options.idle_timeout, readable);
+        matches!(shutdown.run_until_cancelled(in_time).await, Some(Ok(Ok(()))))
+    }
+
+    /// Answers what comes until nothing more does. Returns the socket, and what was read of a further request, unless
+    /// the connection is over.
+    async fn turn(
+        &self,
+        socket: Socket,
+        unread: Bytes,
+        peer: IpAddr,
+        shutdown: &CancellationToken,
+    ) -> Option<(Socket, Bytes)> {
+        let turn = Turn::default();
+        let answer = service_fn(|request: Request<Incoming>| {
+            turn.begin(request.body().is_end_stream());
+            let request = request.map(|body| Watched { body, turn: &turn });
+            let answer = self.collector.answer(peer, request);
+            let turn = &turn;
+            async move {
+                let answer = answer.await;
+                turn.answered();
+                Ok::<_, Infallible>(answer)
+            }
+        });
+        let mut connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.collector.options.idle_timeout)
+            .max_buf_size(self.collector.options.header_bytes)
+            .serve_connection(TokioIo::new(Lent { socket, unread, turn: &turn }), answer);
+        let ended = match shutdown.run_until_cancelled(&mut connection).await {
+            Some(ended) => ended,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
+            }
+        };
+        if turn.is(Stage::Resting) {
+            let parts = connection.into_parts();
+            // Even where nothing is in it, it holds all that hyper had allocated.
+            let unread = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
+            return Some((parts.io.into_inner().socket, unread));
+        }
+        // Clients hang up as they like; what became of their hits is counted where they are.
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended early");
+        }
+        None
+    }
+}
+
+/// How far a connection is with the requests of one turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Stage {
+    /// Nothing was read yet.
+    Begun,
+    /// A request has begun.
+    Asked,
+    /// A request is being answered, and some of its body was not read yet.
+    Reading,
+    /// A request is being answered, and all of it was read.
+    Answering,
+    /// Its answer is there, and is being sent.
+    Sending,
+    /// Its answer was sent.
+    Sent,
+    /// Nothing came, or nothing more: the socket is taken back.
+    Resting,
+}
+
+/// What the two ends of hyper, the socket below and the service above, tell each other.
+#[derive(Debug)]
+struct Turn(AtomicU8);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(AtomicU8::new(Stage::Begun as u8))
+    }
+}
+
+// One task does all of it; the atomic is there since tasks move between threads.
+impl Turn {
+    fn is(&self, stage: Stage) -> bool {
+        self.0.load(Ordering::Relaxed) == stage as u8
+    }
+
+    fn step(&self, from: Stage, to: Stage) {
+        if self.is(from) {
+            self.0.store(to as u8, Ordering::Relaxed);
+        }
+    }
+
+    fn asked(&self) {
+        self.step(Stage::Begun, Stage::Asked);
+    }
+
+    fn begin(&self, has_no_body: bool) {
+        self.0.store(if has_no_body { Stage::Answering } else { Stage::Reading } as u8, Ordering::Relaxed);
+    }
+
+    fn read(&self) {
+        self.step(Stage::Reading, Stage::Answering);
+    }
+
+    /// After an answer to a request that was not read to its end the connection does not rest: the rest of that request
+    /// would be taken for the next one. hyper ends it.
+    fn answered(&self) {
+        self.step(Stage::Answering, Stage::Sending);
+    }
+
+    fn sent(&self) {
+        self.step(Stage::Sending, Stage::Sent);
+    }
+
+    /// True where the connection may rest now, and then it does.
+    fn rests(&self) -> bool {
+        self.step(Stage::Begun, Stage::Resting);
+        self.step(Stage::Sent, Stage::Resting);
+        self.is(Stage::Resting)
+    }
+}
+
+/// A body that tells when all of it was read.
+struct Watched<'t> {
+    body: Incoming,
+    turn: &'t Turn,
+}
+
+impl Body for Watched<'_> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(None)) {
+            self.turn.read();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket that hyper has for a turn, after what was read of a request in the turn before.
+struct Lent<'t> {
+    socket: Socket,
+    unread: Bytes,
+    turn: &'t Turn,
+}
+
+impl AsyncRead for Lent<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.has_remaining() {
+            let fitting = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(fitting));
+            self.turn.asked();
+            return Poll::Ready(Ok(()));
+        }
+        let filled = buffer.filled().len();
+        match Pin::new(&mut self.socket).poll_read(context, buffer) {
+            // Nothing read: for hyper, the end of the stream.
+            Poll::Pending if self.turn.rests() => Poll::Ready(Ok(())),
+            polled => {
+                if buffer.filled().len() > filled {
+                    self.turn.asked();
+                }
+                polled
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Lent<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    /// hyper flushes once it has written all that it has.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.socket).poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.turn.sent();
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.turn.is(Stage::Resting) {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}
