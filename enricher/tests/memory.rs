@@ -11,8 +11,7 @@ use enricher::data::geoip::GeoIp;
 use enricher::data::user_agents::UserAgents;
 use enricher::options::RunOptions;
 use enricher::partners::index::PartnerIndex;
-use enricher::partners::key::RecordKey;
-use schemas::{Map, MatchKind, PartnerRecord};
+use schemas::{Map, MatchKind, PartnerRecord, RecordKey};
 
 const RECORDS: u32 = 1_000_000;
 const NOW: i64 = 1_700_000_000_000;

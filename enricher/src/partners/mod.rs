@@ -1,6 +1,6 @@
 //! What partners know about networks, companies and people: the compacted topic `partners`.
 //!
-//! * [`key`]: what makes a record the same record: its key in the topic.
+//! * [`key`]: how what a record matches is written.
 //! * [`index`]: all records in memory, found by the five ways in which a hit can match.
 //! * `store`: where they are kept in little memory.
 //! * [`topic`]: reading the topic from its beginning, to its end or for ever.
