@@ -164,7 +164,7 @@ fn publish<'a>(
         }
         let value = record.map(|_| value.as_slice());
         outbox.send(Outgoing { topic: &topic, key: Some(&key), value, ..Outgoing::default() })?;
-        outbox.take_acknowledgements();
+        outbox.take_reports();
     }
     Ok(outbox.settle()?)
 }
