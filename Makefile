@@ -31,13 +31,16 @@ lint:
 	@deploy/local/lint.sh
 
 # Measures everything and writes a report; on an idle machine, REPORT=benches for the results of record.
+# HITS are those of the analysts' questions.
 bench: export REPORT ?= target/bench
+bench: export HITS ?= 5000000
 bench:
 	@deploy/local/install.sh bench
 	@deploy/local/fetch.py
 	@cargo build --release -p collector -p enricher -p sink -p benches --bins
-	@mkdir -p target/bench
+	@mkdir -p target/bench $$REPORT
 	@cargo bench -p benches > target/bench/micro.txt
+	@target/release/behaviour --hits $$HITS --minutes 6 --output $$REPORT
 	@target/release/bench all --micro target/bench/micro.txt --output $$REPORT
 
 # The data of the stack's Kafka and ClickHouse, and its logs. What was fetched stays.

@@ -15,10 +15,9 @@ use enricher::hit::{Enricher, Formats, Knowledge};
 use enricher::metrics::Metrics;
 use enricher::partners::file::{Format, parse};
 use enricher::partners::index::PartnerIndex;
-use enricher::partners::key::RecordKey;
 use enricher::pipeline::duplicates::{Identity, Remember, Windows};
 use schemas::codec::{Decode, Input};
-use schemas::{Contact, EnrichedHit, IpPolicy, Kind, Map, Protocol, RawHit, VisitorIdSource, Writer};
+use schemas::{Contact, EnrichedHit, IpPolicy, Kind, Map, Protocol, RawHit, RecordKey, VisitorIdSource, Writer};
 use uuid::Uuid;
 
 const HITS: usize = 1_000;

@@ -11,10 +11,11 @@ use enricher::data::geoip::GeoIp;
 use enricher::data::user_agents::UserAgents;
 use enricher::options::RunOptions;
 use enricher::partners::index::PartnerIndex;
-use enricher::partners::key::RecordKey;
-use schemas::{Map, MatchKind, PartnerRecord};
+use schemas::{Map, MatchKind, PartnerRecord, RecordKey};
 
 const RECORDS: u32 = 1_000_000;
+/// What one of them may take, so that the enricher stays below 250 MiB with all of them and both databases.
+const RECORD_BYTES: usize = 120;
 const NOW: i64 = 1_700_000_000_000;
 
 /// A company by its network, or by its domain.
@@ -54,6 +55,7 @@ fn a_million_records_fit_into_what_partner_records_may_take_by_default() {
     (0..SAMPLE).for_each(|number| apply(&mut index, record(RECORDS - 1 - number)));
     let all = index.bytes() * (RECORDS / SAMPLE) as usize;
     assert!(all <= default_room(), "a million records take {all} bytes");
+    assert!(all <= RECORD_BYTES * RECORDS as usize, "a record takes {} bytes", index.bytes() / SAMPLE as usize);
 }
 
 fn resident() -> u64 {

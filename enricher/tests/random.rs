@@ -11,11 +11,12 @@ use enricher::hit::{DeadReason, Enricher, Formats, Knowledge, Obstacle};
 use enricher::metrics::Metrics;
 use enricher::partners::file::{Format, parse};
 use enricher::partners::index::PartnerIndex;
-use enricher::partners::key::RecordKey;
 use proptest::prelude::*;
 use proptest::test_runner::{FailurePersistence, FileFailurePersistence};
 use schemas::codec::decode_all;
-use schemas::{Consent, Contact, EnrichedHit, IpPolicy, Kind, Map, Protocol, RawHit, Reader, Signal, Text, Writer};
+use schemas::{
+    Consent, Contact, EnrichedHit, IpPolicy, Kind, Map, Protocol, RawHit, Reader, RecordKey, Signal, Text, Writer,
+};
 
 const REFERRERS: &str = r#"{"search": {"Google": {"domains": ["google.com", "google.com/imgres"], "parameters": ["q"]}},
     "chatbot": {"ChatGPT": {"domains": ["chatgpt.com"], "parameters": []}}}"#;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use rdkafka::message::Message as _;
 use schemas::codec::decode_all;
 use schemas::topics::PARTNERS;
-use schemas::{MatchKind, PartnerRecord, Reader, SubjectKind, WireError};
+use schemas::{MatchKind, PartnerRecord, Reader, RecordKey, SubjectKind, WireError};
 use serde_json::{Value, json};
 use service::options::KafkaOptions;
 use sha2::{Digest, Sha256};
@@ -17,23 +17,18 @@ use crate::resolve::Person;
 use crate::subject::values;
 use crate::topic::{Message, read_all};
 
-/// Whether a key of the topic (`match kind 00 match value 00 site 00 partner`) is about a person. A record that is for all
-/// sites is used at theirs, too.
+/// Whether a key of the topic is about a person. A record that is for all sites is used at theirs, too.
 #[must_use]
 pub fn is_about(person: &Person, key: &[u8]) -> bool {
-    let Ok(key) = std::str::from_utf8(key) else { return false };
-    let parts: Vec<&str> = key.split('\0').collect();
-    let [kind, value, site, _partner] = parts[..] else { return false };
+    let Some(RecordKey { kind, value, site, .. }) = RecordKey::read(key) else { return false };
     if !site.is_empty() && !person.sites.iter().any(|own| own == site) {
         return false;
     }
-    match MatchKind::from_symbol(kind) {
-        Some(MatchKind::EmailHash) => {
+    match kind {
+        MatchKind::EmailHash => {
             values(&person.identifiers, SubjectKind::Email).any(|email| hex::encode(Sha256::digest(email)) == value)
         }
-        Some(MatchKind::VisitorId) => {
-            values(&person.identifiers, SubjectKind::VisitorId).any(|visitor| visitor == value)
-        }
+        MatchKind::VisitorId => values(&person.identifiers, SubjectKind::VisitorId).any(|visitor| visitor == value),
         _ => false,
     }
 }

@@ -84,6 +84,17 @@ impl<'a> Input<'a> {
 
     #[inline]
     pub(crate) fn long(&mut self) -> Result<i64, DecodeError> {
+        // Most take one byte: branches of unions, lengths of text.
+        match self.0.split_first() {
+            Some((first, rest)) if *first < 0x80 => {
+                self.0 = rest;
+                Ok(unzigzag(u64::from(*first)))
+            }
+            _ => self.long_of_several_bytes(),
+        }
+    }
+
+    fn long_of_several_bytes(&mut self) -> Result<i64, DecodeError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -93,8 +104,7 @@ impl<'a> Input<'a> {
             }
             value |= bits << shift;
             if byte & 0x80 == 0 {
-                // Zigzag: the sign is the lowest bit.
-                return Ok((value >> 1).cast_signed() ^ -((value & 1).cast_signed()));
+                return Ok(unzigzag(value));
             }
         }
         Err(DecodeError::IntegerOverflow)
@@ -126,6 +136,12 @@ impl<'a> Input<'a> {
             }
         }
     }
+}
+
+/// Zigzag: the sign is the lowest bit.
+#[inline]
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
 /// Reads one record that must fill `bytes` to their end.

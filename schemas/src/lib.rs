@@ -9,6 +9,7 @@
 //! * [`wire`] puts the header before the body and takes it off: Avro single-object encoding, or Confluent's format
 //!   when a [`registry`] is configured. A message written with another version is resolved by apache-avro, the slow
 //!   and thorough way, into the current one.
+//! * [`record_key`] is by what a record of the topic `partners` is known.
 //! * [`topics`] is the catalogue from which topics are created and checked.
 //!
 //! This crate never talks to Kafka and never interprets a hit.
@@ -17,10 +18,12 @@
 mod macros;
 pub mod codec;
 pub mod record;
+pub mod record_key;
 pub mod registry;
 pub mod topics;
 pub mod wire;
 
 pub use codec::{Decode, DecodeError, Encode, Map, Text};
 pub use record::*;
+pub use record_key::RecordKey;
 pub use wire::{Reader, WireError, Writer};

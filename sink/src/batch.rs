@@ -14,7 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use schemas::codec::decode_all;
-use schemas::{DecodeError, EnrichedHit, Reader, WireError};
+use schemas::{EnrichedHit, Reader, WireError};
 use service::privacy::directives::{Directives, Note, Verdict};
 
 use crate::hits::{Block, Coordinates, FIXED_ROW_BYTES, HitColumns};
@@ -25,6 +25,7 @@ use crate::native::compression::CompressError;
 use crate::outcome::{Reason, Tally};
 use crate::privacy::ingestion;
 use crate::privacy::notes::Notes;
+use crate::rooms::{Lent, Rooms};
 
 /// When a batch is cut.
 #[derive(Debug, Clone, Copy)]
@@ -112,8 +113,6 @@ pub struct Batch {
     pub first: i64,
     /// Last offset.
     pub last: i64,
-    /// Values of all messages, one after the other.
-    pub originals: Vec<u8>,
     /// Messages that are rows, in order.
     pub rows: Vec<Original>,
     /// Messages that can't be read.
@@ -128,18 +127,20 @@ pub struct Batch {
     pub tally: Tally,
     /// The range that this batch makes again, where it does.
     pub replays: Option<Intent>,
-    columns: HitColumns,
+    /// Has the values of all messages, and the columns of those that are rows.
+    room: Lent,
+    /// What was told of the memory that it takes.
+    memory: usize,
     month: Option<Month>,
     opened: Instant,
 }
 
 impl Batch {
-    fn open(partition: i32, first: i64, metrics: &Arc<Metrics>, now: Instant) -> Self {
+    fn open(partition: i32, first: i64, (metrics, room): (&Arc<Metrics>, Lent), now: Instant) -> Self {
         Self {
             partition,
             first,
             last: first,
-            originals: Vec::new(),
             rows: Vec::new(),
             unreadable: Vec::new(),
             erased: Vec::new(),
@@ -147,40 +148,49 @@ impl Batch {
             changed: HashMap::new(),
             tally: Tally::new(Arc::clone(metrics)),
             replays: None,
-            columns: HitColumns::default(),
+            room,
+            memory: 0,
             month: None,
             opened: now,
         }
     }
 
     /// Named as the range that it makes again, whatever is left of that in the topic.
-    fn replay(partition: i32, range: Intent, metrics: &Arc<Metrics>, now: Instant) -> Self {
+    fn replay(partition: i32, range: Intent, parts: (&Arc<Metrics>, Lent), now: Instant) -> Self {
         let (first, last) = (range.first, range.last);
-        Self { last, replays: Some(range), ..Self::open(partition, first, metrics, now) }
+        Self { last, replays: Some(range), ..Self::open(partition, first, parts, now) }
     }
 
     /// Size of the block before compression, about: a row's text is at most what its message has.
     #[must_use]
     pub fn block_bytes(&self) -> usize {
-        self.originals.len() + self.rows.len() * FIXED_ROW_BYTES
+        self.room.originals.len() + self.rows.len() * FIXED_ROW_BYTES
     }
 
-    /// Memory that the batch takes, about, until it is stored: its originals, and the columns while they are built.
+    /// Memory that the batch takes, about, until it is stored: its originals and its columns, or the whole of the room
+    /// that they are in.
     #[must_use]
     pub fn memory(&self) -> usize {
-        memory_of(self.originals.len(), self.rows.len())
+        self.memory
+    }
+
+    /// By how much the memory grew since this was asked last.
+    fn grown(&mut self) -> usize {
+        self.room.note_use(memory_of(self.room.originals.len(), self.rows.len()));
+        let memory = self.room.bytes();
+        memory - std::mem::replace(&mut self.memory, memory)
     }
 
     /// When its hits were received, Unix milliseconds.
     #[must_use]
     pub fn received_at(&self) -> &[i64] {
-        self.columns.received_at()
+        self.room.columns.received_at()
     }
 
     /// The original bytes of a message.
     #[must_use]
     pub fn original(&self, message: &Original) -> &[u8] {
-        &self.originals[message.span.clone()]
+        &self.room.originals[message.span.clone()]
     }
 
     /// Name of a range of offsets of this batch, by which ClickHouse knows it again. `source` is the epoch and the topic;
@@ -193,12 +203,12 @@ impl Batch {
         }
     }
 
-    /// All rows as a block; the columns are given free.
+    /// All rows as a block.
     ///
     /// # Errors
     /// Where the block can't be compressed, which would be a bug.
-    pub fn take_block(&mut self) -> Result<Block, CompressError> {
-        std::mem::take(&mut self.columns).block()
+    pub fn block(&self) -> Result<Block, CompressError> {
+        self.room.columns.block()
     }
 
     /// Some of the rows as a block, read again from their originals.
@@ -227,11 +237,21 @@ impl Batch {
     }
 
     fn keep(&mut self, message: &Message<'_>) -> Original {
-        let start = self.originals.len();
-        self.originals.extend_from_slice(message.value.unwrap_or_default());
+        let start = self.room.originals.len();
+        self.room.originals.extend_from_slice(message.value.unwrap_or_default());
         self.last = self.last.max(message.offset);
         self.tally.receive();
-        Original { offset: message.offset, span: start..self.originals.len() }
+        Original { offset: message.offset, span: start..self.room.originals.len() }
+    }
+
+    fn push(&mut self, message: &Message<'_>, hit: &EnrichedHit<'_>, verdict: Verdict) {
+        let original = self.keep(message);
+        if verdict != Verdict::Keep {
+            self.changed.insert(message.offset, verdict);
+        }
+        self.month.get_or_insert_with(|| Month::of(hit.hit.received_at));
+        self.room.columns.push(hit, Coordinates { partition: self.partition, offset: message.offset });
+        self.rows.push(original);
     }
 
     /// Nothing of the message is kept but its place.
@@ -246,12 +266,6 @@ fn memory_of(original_bytes: usize, rows: usize) -> usize {
     2 * original_bytes + rows * (FIXED_ROW_BYTES + size_of::<Original>())
 }
 
-/// What a message turned out to be.
-enum Content<'a> {
-    Hit(Box<EnrichedHit<'a>>, Verdict, Vec<Note>),
-    Unreadable(Reason, String),
-}
-
 /// Makes batches of the messages of one partition.
 #[derive(Debug)]
 pub struct Assembler {
@@ -259,6 +273,7 @@ pub struct Assembler {
     limits: Limits,
     metrics: Arc<Metrics>,
     directives: Option<Arc<RwLock<Directives>>>,
+    rooms: Arc<Rooms>,
     open: Option<Batch>,
     ready: VecDeque<Batch>,
     /// Ranges to make again, in order.
@@ -275,6 +290,7 @@ impl Assembler {
             limits,
             metrics,
             directives: None,
+            rooms: Arc::default(),
             open: None,
             ready: VecDeque::new(),
             replays: VecDeque::new(),
@@ -292,6 +308,13 @@ impl Assembler {
     #[must_use]
     pub fn under(mut self, directives: Arc<RwLock<Directives>>) -> Self {
         self.directives = Some(directives);
+        self
+    }
+
+    /// The same, building its batches in these rooms.
+    #[must_use]
+    pub fn in_rooms(mut self, rooms: Arc<Rooms>) -> Self {
+        self.rooms = rooms;
         self
     }
 
@@ -319,62 +342,58 @@ impl Assembler {
     /// Where the message may be readable later (a registry does not answer); it was not taken.
     pub fn take(&mut self, message: Message<'_>, reader: &Reader, now: Instant) -> Result<usize, WireError> {
         let Some(value) = message.value.filter(|value| !value.is_empty()) else {
-            let content = Content::Unreadable(Reason::Empty, "the message has no value".to_owned());
-            return Ok(self.append(message, content, now));
+            return Ok(self.set_aside(&message, Reason::Empty, "the message has no value".to_owned(), now));
         };
         let body = match reader.body(value) {
             Ok(body) => body,
             Err(error) if error.is_transient() => return Err(error),
-            Err(error) => {
-                let content = Content::Unreadable(Reason::from(&error), error.to_string());
-                return Ok(self.append(message, content, now));
-            }
+            Err(error) => return Ok(self.set_aside(&message, Reason::from(&error), error.to_string(), now)),
         };
-        let decoded: Result<EnrichedHit<'_>, DecodeError> = decode_all(&body);
-        let content = match decoded {
+        match decode_all::<EnrichedHit<'_>>(&body) {
             Ok(mut hit) => {
-                let (verdict, notes) = self.judge(&mut hit);
-                Content::Hit(Box::new(hit), verdict, notes)
+                let judged = self.judge(&mut hit);
+                Ok(self.append(&message, &hit, judged, now))
             }
-            Err(error) => Content::Unreadable(Reason::from(error), error.to_string()),
-        };
-        Ok(self.append(message, content, now))
+            Err(error) => Ok(self.set_aside(&message, Reason::from(error), error.to_string(), now)),
+        }
     }
 
-    fn append(&mut self, message: Message<'_>, content: Content<'_>, now: Instant) -> usize {
-        self.end_replays_before(message.offset, now);
-        self.begin_replay_at(message.offset, now);
-        if let Content::Hit(hit, verdict, _) = &content
-            && *verdict != Verdict::Erase
-        {
-            self.cut_where_the_month_changes(hit.hit.received_at);
+    fn append(
+        &mut self,
+        message: &Message<'_>,
+        hit: &EnrichedHit<'_>,
+        (verdict, notes): (Verdict, Vec<Note>),
+        now: Instant,
+    ) -> usize {
+        self.replay_at(message.offset, now);
+        if verdict == Verdict::Erase {
+            return self.grow(message.offset, now, |batch| batch.keep_out(message));
         }
-        let batch = self.open.get_or_insert_with(|| Batch::open(self.partition, message.offset, &self.metrics, now));
-        let before = batch.memory();
-        match content {
-            Content::Hit(_, Verdict::Erase, _) => batch.keep_out(&message),
-            Content::Hit(hit, verdict, notes) => {
-                let original = batch.keep(&message);
-                batch.notes.extend(notes);
-                if verdict != Verdict::Keep {
-                    batch.changed.insert(message.offset, verdict);
-                }
-                let coordinates = Coordinates { partition: batch.partition, offset: message.offset };
-                batch.month.get_or_insert_with(|| Month::of(hit.hit.received_at));
-                batch.columns.push(&hit, coordinates);
-                batch.rows.push(original);
-            }
-            Content::Unreadable(reason, detail) => {
-                let original = batch.keep(&message);
-                let key = message.key.to_vec();
-                batch.unreadable.push(Unreadable { original, key, reason, detail });
-            }
-        }
-        let grown = batch.memory() - before;
+        self.cut_where_the_month_changes(hit.hit.received_at);
+        self.grow(message.offset, now, |batch| {
+            batch.notes.extend(notes);
+            batch.push(message, hit, verdict);
+        })
+    }
+
+    fn set_aside(&mut self, message: &Message<'_>, reason: Reason, detail: String, now: Instant) -> usize {
+        self.replay_at(message.offset, now);
+        self.grow(message.offset, now, |batch| {
+            let original = batch.keep(message);
+            batch.unreadable.push(Unreadable { original, key: message.key.to_vec(), reason, detail });
+        })
+    }
+
+    /// Puts the message at an offset into the open batch, and closes that where it has enough. By how much its memory grew.
+    fn grow(&mut self, offset: i64, now: Instant, put: impl FnOnce(&mut Batch)) -> usize {
+        let parts = || (&self.metrics, self.rooms.lend());
+        let batch = self.open.get_or_insert_with(|| Batch::open(self.partition, offset, parts(), now));
+        put(batch);
+        let grown = batch.grown();
         let messages = batch.rows.len() + batch.unreadable.len() + batch.erased.len();
         let bytes = batch.block_bytes();
         if let Some(range) = &batch.replays {
-            if range.last == message.offset {
+            if range.last == offset {
                 self.end_replay();
             }
         } else if messages >= self.limits.rows {
@@ -398,20 +417,25 @@ impl Assembler {
                  hits among them are lost unless they were stored before; `sink audit` tells"
             );
             if !self.is_replaying() {
-                self.cut(Cut::End);
-                self.open = Some(Batch::replay(self.partition, range, &self.metrics, now));
+                self.open_replay(range, now);
             }
             self.end_replay();
         }
     }
 
-    fn begin_replay_at(&mut self, offset: i64, now: Instant) {
+    /// Sees to ranges that have to be made again before the message at this offset is taken.
+    fn replay_at(&mut self, offset: i64, now: Instant) {
+        self.end_replays_before(offset, now);
         if !self.is_replaying()
             && let Some(range) = self.replays.front().filter(|range| range.first <= offset).cloned()
         {
-            self.cut(Cut::End);
-            self.open = Some(Batch::replay(self.partition, range, &self.metrics, now));
+            self.open_replay(range, now);
         }
+    }
+
+    fn open_replay(&mut self, range: Intent, now: Instant) {
+        self.cut(Cut::End);
+        self.open = Some(Batch::replay(self.partition, range, (&self.metrics, self.rooms.lend()), now));
     }
 
     fn end_replay(&mut self) {

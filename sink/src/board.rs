@@ -30,6 +30,7 @@ use crate::intents::{self, Range};
 use crate::ledger::{Commit, Ledger};
 use crate::load::{Loader, Store};
 use crate::metrics::Metrics;
+use crate::rooms::Rooms;
 
 /// A partition with so many batches on their way cuts none for its age: what comes makes the open one larger.
 const BATCHES_ON_THEIR_WAY: usize = 4;
@@ -52,7 +53,7 @@ pub struct Setting<S, G> {
     pub epoch: Arc<str>,
     /// When batches are cut.
     pub limits: Limits,
-    /// Most that all batches together may take in memory, bytes.
+    /// Most that all batches together, and the rooms of earlier ones, may take in memory, bytes.
     pub memory_limit: usize,
     /// Reads messages.
     pub reader: Arc<Reader>,
@@ -74,6 +75,7 @@ pub struct Setting<S, G> {
 pub struct Board<S, G> {
     setting: Setting<S, G>,
     partitions: HashMap<i32, Partition>,
+    rooms: Arc<Rooms>,
     assignments: u64,
     waiting: usize,
     is_full: bool,
@@ -134,9 +136,10 @@ struct Ended {
 }
 
 impl Partition {
-    fn new<S, G>(assigned: Assigned, assignment: u64, setting: &Setting<S, G>) -> Self {
+    fn new<S, G>(assigned: Assigned, assignment: u64, setting: &Setting<S, G>, rooms: &Arc<Rooms>) -> Self {
         let Assigned { partition, offset, listed } = assigned;
         let assembler = Assembler::new(partition, setting.limits, Arc::clone(&setting.metrics));
+        let assembler = assembler.in_rooms(Arc::clone(rooms));
         Self {
             assignment,
             assembler: assembler.under(Arc::clone(&setting.directives)).replaying(listed.clone()),
@@ -184,6 +187,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
         Self {
             setting,
             partitions: HashMap::new(),
+            rooms: Arc::default(),
             assignments: 0,
             waiting: 0,
             is_full: false,
@@ -203,7 +207,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
                 tracing::info!(partition, ranges, "announced but not acknowledged, will be inserted again");
             }
             let number = assigned.partition;
-            let new = Partition::new(assigned, self.assignments, &self.setting);
+            let new = Partition::new(assigned, self.assignments, &self.setting, &self.rooms);
             self.partitions.insert(number, new);
         }
         self.setting.metrics.assigned_partitions.set(self.partitions.len() as i64);
@@ -323,6 +327,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
         } else if self.is_full && self.waiting <= limit / 2 {
             self.is_full = false;
         }
+        self.rooms.keep(limit.saturating_sub(self.waiting));
     }
 
     /// What is cut takes its place in the list, as long as there is room.

@@ -228,15 +228,16 @@ fn poll_until<S: Store, G: Graveyard>(
     let group = consumer.context();
     let mut next_tick = Instant::now();
     while !shutdown.is_cancelled() {
-        let is_due = match consumer.poll(POLL) {
-            Some(Ok(message)) => group.take(&message),
+        let polled = consumer.poll(POLL);
+        let now = Instant::now();
+        let is_due = match polled {
+            Some(Ok(message)) => group.take(&message, now),
             Some(Err(error)) => {
                 check(error)?;
                 true
             }
             None => true,
         };
-        let now = Instant::now();
         if is_due || now >= next_tick {
             group.tick(consumer, now);
             next_tick = now + POLL;
@@ -263,10 +264,10 @@ fn check(error: KafkaError) -> Result<(), SinkError> {
 }
 
 impl<S: Store, G: Graveyard> Group<S, G> {
-    fn take(&self, message: &BorrowedMessage<'_>) -> bool {
+    fn take(&self, message: &BorrowedMessage<'_>, now: Instant) -> bool {
         let taken =
             Message { offset: message.offset(), key: message.key().unwrap_or_default(), value: message.payload() };
-        self.board().take(message.partition(), taken, Instant::now())
+        self.board().take(message.partition(), taken, now)
     }
 
     fn tick(&self, consumer: &BaseConsumer<Self>, now: Instant) {

@@ -53,6 +53,11 @@ macro_rules! hit_columns {
                 $(self.$name.push($value);)*
             }
 
+            /// Takes out all hits; the memory stays for the next ones.
+            pub fn clear(&mut self) {
+                $(self.$name.clear();)*
+            }
+
             fn write_columns(&self, frames: &mut Frames) -> Result<(), CompressError> {
                 $(
                     write_column(stringify!($name), &self.$name, frames.buffer());

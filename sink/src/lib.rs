@@ -6,7 +6,8 @@
 //!    from inside of a poll.
 //! 2. [`board`]: the partitions that this sink has, and what of each is on its way. Decides when a partition is paused.
 //! 3. [`batch`]: decodes the message and appends the hit to the columns of its partition's open batch ([`hits`], on
-//!    [`native`]); cuts the batch by rows, bytes, age and [`month`]. Pure.
+//!    [`native`]); cuts the batch by rows, bytes, age and [`month`]. Pure. Batches are built in [`rooms`] that are
+//!    used again.
 //! 4. [`load`]: takes a batch to its end on a task of its own: dead letters are delivered ([`dead_letters`]), the block is
 //!    compressed and inserted ([`clickhouse`], into one of its [`hosts`]), and repeated as the class of a failure says
 //!    ([`fault`], [`pace`]).
@@ -47,6 +48,7 @@ pub mod outcome;
 pub mod pace;
 pub mod privacy;
 pub mod retention;
+pub mod rooms;
 pub mod run;
 pub mod statements;
 pub mod views;

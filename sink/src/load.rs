@@ -198,7 +198,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         }
         let received_at = batch.received_at().to_vec();
         let (batch, block) = in_background(move || {
-            let block = batch.take_block();
+            let block = batch.block();
             (batch, block)
         })
         .await?;
@@ -262,10 +262,11 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     }
 
     fn observe_ages(&self, received_at: &[i64]) {
-        let now = now_milliseconds();
+        let (now, ages) = (now_milliseconds(), self.setting.metrics.hit_age.local());
         for received_at in received_at {
-            self.setting.metrics.hit_age.observe(now.saturating_sub(*received_at).max(0) as f64 / 1000.0);
+            ages.observe(now.saturating_sub(*received_at).max(0) as f64 / 1000.0);
         }
+        ages.flush();
     }
 
     /// Inserts a block and repeats it until ClickHouse has it or refuses it for a value in it.

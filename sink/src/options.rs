@@ -91,8 +91,9 @@ pub struct LoadingOptions {
     /// Age at which a batch is inserted
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub batch_delay: Duration,
-    /// Most that hits read and not yet stored may take in memory; beyond it nothing more is read
-    #[arg(long, value_name = "BYTES", default_value = "256MiB")]
+    /// Most that hits read and not yet stored may take in memory, with what is kept for the next ones; beyond it nothing
+    /// more is read
+    #[arg(long, value_name = "BYTES", default_value = "128MiB")]
     pub memory_limit: ByteSize,
     /// Longest time between a crash and the moment when all it left is inserted again; ClickHouse has to remember the
     /// tokens of what is inserted meanwhile

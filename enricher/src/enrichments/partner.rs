@@ -83,13 +83,12 @@ fn told(record: PartnerRecord<'_>) -> PartnerMatch<'_> {
 
 #[cfg(test)]
 mod tests {
-    use schemas::{Contact, MatchKind, Text};
+    use schemas::{Contact, MatchKind, RecordKey, Text};
 
     use super::super::testing::Knowledge;
     use super::*;
     use crate::data::geoip::AddressFacts;
     use crate::partners::index::PartnerIndex;
-    use crate::partners::key::RecordKey;
 
     fn index(records: &[(MatchKind, &str, &str)]) -> PartnerIndex {
         let mut index = PartnerIndex::default();

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use rdkafka::message::Message;
 use schemas::topics::PARTNERS;
-use schemas::{MatchKind, PartnerRecord, Reader, WireError, Writer};
+use schemas::{MatchKind, PartnerRecord, Reader, RecordKey, WireError, Writer};
 use service::compacted::ReadError;
 use service::options::KafkaOptions;
 use tokio_util::sync::CancellationToken;
 
 use super::file::{self, Format, LineError};
-use super::key::{self, RecordKey};
+use super::key;
 use super::topic::{self, record_of};
 use crate::options::{Filter, ImportOptions, ListOptions, RemoveOptions};
 use crate::pipeline::outbox::{Delivery, Outbox, OutboxError, Outgoing};
@@ -164,7 +164,7 @@ fn publish<'a>(
         }
         let value = record.map(|_| value.as_slice());
         outbox.send(Outgoing { topic: &topic, key: Some(&key), value, ..Outgoing::default() })?;
-        outbox.take_acknowledgements();
+        outbox.take_reports();
     }
     Ok(outbox.settle()?)
 }

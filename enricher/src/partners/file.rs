@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use schemas::{Map, MatchKind, PartnerRecord, Text};
+use schemas::{Map, MatchKind, PartnerRecord, RecordKey, Text};
 use serde_json::{Value, json};
 
-use super::key::{self, RecordKey};
+use super::key;
 
 /// What a record may be permitted to be used for.
 pub const PURPOSES: [&str; 4] = ["measurement", "personalisation", "advertising", "partner_sharing"];

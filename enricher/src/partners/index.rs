@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
-use schemas::{MatchKind, PartnerRecord};
+use schemas::{MatchKind, PartnerRecord, RecordKey};
 
-use super::key::{self, RecordKey};
+use super::key;
 use super::store::Store;
 
 /// The use that a record must permit to enrich hits.

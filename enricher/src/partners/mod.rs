@@ -1,8 +1,8 @@
 //! What partners know about networks, companies and people: the compacted topic `partners`.
 //!
-//! * [`key`]: what makes a record the same record: its key in the topic.
+//! * [`key`]: how what a record matches is written.
 //! * [`index`]: all records in memory, found by the five ways in which a hit can match.
-//! * `store`: where they are kept in little memory.
+//! * `store`: where they are kept in little memory; `shapes`: what many of them have in common.
 //! * [`topic`]: reading the topic from its beginning, to its end or for ever.
 //! * [`follower`]: keeps the index as the topic is.
 //! * [`file`]: records from CSV and JSON lines.
@@ -13,5 +13,6 @@ pub mod file;
 pub mod follower;
 pub mod index;
 pub mod key;
+mod shapes;
 mod store;
 pub mod topic;

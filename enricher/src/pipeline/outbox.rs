@@ -8,7 +8,7 @@
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -29,6 +29,8 @@ const DELIVERY_TIMEOUT_MS: &str = "120000";
 /// a dead worker's partitions to another one, whom an open transaction would hold up; messages of it are retried no
 /// longer.
 pub const TRANSACTION_TIMEOUT_MS: &str = "30000";
+/// Between two looks whether messages are acknowledged, or the queue has room again: nobody tells.
+const MOMENT: Duration = Duration::from_millis(1);
 /// How long one call that ends a transaction may take before acknowledgements are looked at again.
 const ONE_CALL: Duration = Duration::from_millis(500);
 /// How long ending a transaction is tried: by then the brokers have aborted it.
@@ -110,10 +112,10 @@ pub struct Outgoing<'a> {
     pub time: Option<i64>,
 }
 
-/// What the producer tells of deliveries.
+/// What the producer tells of deliveries: only those that failed. That all others went well is known from their not being
+/// on their way any more, and costs nothing for each.
 #[derive(Debug, Default)]
 struct Deliveries {
-    waiting: AtomicUsize,
     lost: Mutex<Option<KafkaError>>,
 }
 
@@ -130,7 +132,6 @@ impl ProducerContext for Deliveries {
         if let Err((error, _)) = result {
             self.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
         }
-        self.waiting.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -159,6 +160,7 @@ impl Outbox {
         let mut defaults = vec![
             ("enable.idempotence", "true"),
             ("compression.type", "lz4"),
+            ("delivery.report.only.error", "true"),
             // A batch is waited for as a whole, so that a short wait for more costs it little.
             ("linger.ms", "5"),
             ("queue.buffering.max.kbytes", QUEUE_KILOBYTES),
@@ -234,10 +236,9 @@ impl Outbox {
         }
         // What is thrown away must be told to someone who polls, or the call waits for that.
         self.insist("abort a transaction", || self.producer.abort_transaction(ONE_CALL / 5))?;
-        while self.waiting() > 0 && self.producer.in_flight_count() > 0 {
-            self.producer.poll(Duration::from_millis(1));
+        while self.waiting() > 0 {
+            self.wait_a_moment();
         }
-        self.producer.context().waiting.store(0, Ordering::Release);
         *self.producer.context().lost.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.open.store(false, Ordering::Release);
         Ok(())
@@ -253,7 +254,7 @@ impl Outbox {
                 return Err(self.classed(what, cause));
             }
             tracing::debug!(what, %cause, "trying again");
-            self.producer.poll(Duration::from_millis(10));
+            self.wait_a_moment();
         }
     }
 
@@ -270,8 +271,9 @@ impl Outbox {
         }
     }
 
+    /// Messages that are neither acknowledged nor told to be lost. The client counts them until then.
     fn waiting(&self) -> usize {
-        self.producer.context().waiting.load(Ordering::Acquire)
+        usize::try_from(self.producer.in_flight_count()).unwrap_or_default()
     }
 
     fn lost(&self) -> Option<KafkaError> {
@@ -287,10 +289,7 @@ impl Outbox {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(message.topic);
         (record.partition, record.timestamp) = (message.partition, message.time);
         (record.key, record.payload) = (message.key, message.value);
-        loop {
-            self.producer.context().waiting.fetch_add(1, Ordering::AcqRel);
-            let Err((cause, returned)) = self.producer.send(record) else { break };
-            self.producer.context().waiting.fetch_sub(1, Ordering::AcqRel);
+        while let Err((cause, returned)) = self.producer.send(record) {
             match cause.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::QueueFull) => record = returned,
                 Some(RDKafkaErrorCode::MessageSizeTooLarge) => return Err(OutboxError::TooLarge),
@@ -302,7 +301,7 @@ impl Outbox {
                 _ if self.is_transactional() => return Err(OutboxError::Spoilt(cause)),
                 _ => return Err(OutboxError::Send { topic: message.topic.to_owned(), cause }),
             }
-            self.producer.poll(Duration::from_millis(50));
+            self.wait_a_moment();
             if let Some(lost) = self.lost() {
                 let class = if self.is_transactional() { OutboxError::Spoilt } else { OutboxError::Lost };
                 return Err(class(lost));
@@ -314,9 +313,16 @@ impl Outbox {
         Ok(())
     }
 
-    /// Takes in acknowledgements that have come, without waiting.
-    pub fn take_acknowledgements(&self) {
+    /// Takes in what the producer has to tell, of messages that are lost before all, without waiting.
+    pub fn take_reports(&self) {
         self.producer.poll(Duration::ZERO);
+    }
+
+    /// The client would wait itself, but turns in circles for the last millisecond of it: with short waits for
+    /// acknowledgements that was a third of a worker's processor time.
+    fn wait_a_moment(&self) {
+        self.take_reports();
+        std::thread::sleep(MOMENT);
     }
 
     /// Waits until everything that was sent is acknowledged.
@@ -326,7 +332,7 @@ impl Outbox {
     pub fn settle(&self) -> Result<(), OutboxError> {
         let mut give_up = None;
         while self.waiting() > 0 {
-            self.producer.poll(Duration::from_millis(1));
+            self.wait_a_moment();
             // A transaction is spoilt by the first message that is lost; the others would wait for their time-out.
             if self.is_transactional() && self.lost().is_some() {
                 break;
@@ -356,4 +362,37 @@ fn is_fenced(cause: &KafkaError) -> bool {
         cause.rdkafka_error_code(),
         Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use service::options::TopicSetup;
+
+    use super::*;
+
+    /// Processor time of this thread so far, hundredths of a second (proc(5), fields 14 and 15).
+    fn ticks() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    #[test]
+    fn waiting_takes_time_and_next_to_no_processor_time() {
+        const MOMENTS: u32 = 400;
+        let kafka = KafkaOptions {
+            kafka_brokers: "127.0.0.1:1".to_owned(),
+            kafka_property: Vec::new(),
+            topic_prefix: String::new(),
+            topic_replication: -1,
+            topic_setup: TopicSetup::Create,
+            schema_registry: None,
+        };
+        let outbox = Outbox::open(&kafka, Delivery::Single, CancellationToken::new()).unwrap();
+        let (begun, before) = (Instant::now(), ticks());
+        (0..MOMENTS).for_each(|_| outbox.wait_a_moment());
+        assert!(begun.elapsed() >= MOMENT * MOMENTS);
+        let used = ticks() - before;
+        assert!(used <= 15, "{used} hundredths of a second");
+    }
 }

@@ -46,8 +46,8 @@ const SOUND_SESSION: Duration = Duration::from_secs(60);
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// How long the client may take to turn back.
 const TURN_BACK: Duration = Duration::from_secs(10);
-/// Acknowledgements are taken in at every so many hits, so that the queue empties while it fills.
-const HITS_BETWEEN_ACKNOWLEDGEMENTS: u64 = 256;
+/// What the producer tells is taken in at every so many hits, so that a batch which is lost ends soon.
+const HITS_BETWEEN_REPORTS: u64 = 256;
 /// What a dead letter keeps of a message that is too large to be sent on.
 const LARGEST_ORIGINAL: usize = 512 * 1024;
 /// How much the consumer reads ahead, kilobytes.
@@ -206,8 +206,8 @@ impl Worker {
                     self.prepare(&message, consumer, batch, recall)?;
                     self.take(&message, batch, recall, buffer)?;
                     taken += 1;
-                    if taken.is_multiple_of(HITS_BETWEEN_ACKNOWLEDGEMENTS) {
-                        batch.outbox.take_acknowledgements();
+                    if taken.is_multiple_of(HITS_BETWEEN_REPORTS) {
+                        batch.outbox.take_reports();
                     }
                 }
                 Some(Err(error)) => self.note(error)?,

@@ -18,6 +18,9 @@ pub trait Column: Default {
     /// How many rows there are.
     fn rows(&self) -> usize;
 
+    /// Takes out all rows; the memory stays for the next ones.
+    fn clear(&mut self);
+
     /// Writes what stands before the data of this column and of all columns nested in it.
     fn write_prefix(&self, _out: &mut Vec<u8>) {}
 
@@ -78,6 +81,10 @@ impl<N: Number> Column for Numbers<N> {
         self.0.len()
     }
 
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
     fn write_data(&self, out: &mut Vec<u8>) {
         out.reserve(self.0.len() * size_of::<N>());
         self.0.iter().for_each(|number| number.write(out));
@@ -118,6 +125,10 @@ impl Column for Timestamps {
         self.0.rows()
     }
 
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
     fn write_data(&self, out: &mut Vec<u8>) {
         self.0.write_data(out);
     }
@@ -142,6 +153,10 @@ impl Column for Uuids {
 
     fn rows(&self) -> usize {
         self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
     }
 
     fn write_data(&self, out: &mut Vec<u8>) {
@@ -175,6 +190,10 @@ impl Column for Addresses {
         self.0.len()
     }
 
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
     fn write_data(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.0.as_flattened());
     }
@@ -202,6 +221,11 @@ impl Column for Texts {
 
     fn rows(&self) -> usize {
         self.rows
+    }
+
+    fn clear(&mut self) {
+        self.written.clear();
+        self.rows = 0;
     }
 
     fn write_data(&self, out: &mut Vec<u8>) {
@@ -234,6 +258,11 @@ where
 
     fn rows(&self) -> usize {
         self.nulls.rows()
+    }
+
+    fn clear(&mut self) {
+        self.nulls.clear();
+        self.values.clear();
     }
 
     fn write_prefix(&self, out: &mut Vec<u8>) {

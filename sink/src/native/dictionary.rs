@@ -125,6 +125,10 @@ impl<S: Symbol> Column for Symbols<S> {
         self.rows.len()
     }
 
+    fn clear(&mut self) {
+        self.rows.clear();
+    }
+
     fn write_prefix(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&SHARED_DICTIONARIES_WITH_ADDITIONAL_KEYS.to_le_bytes());
     }
@@ -153,6 +157,15 @@ impl Column for Dictionary {
 
     fn rows(&self) -> usize {
         self.rows.len()
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        // The empty text stays, as the first.
+        self.written.truncate(1);
+        self.spans.truncate(1);
+        self.places.clear();
+        self.previous = 0;
     }
 
     fn write_prefix(&self, out: &mut Vec<u8>) {

@@ -43,6 +43,11 @@ impl Column for Lists {
         self.ends.0.len()
     }
 
+    fn clear(&mut self) {
+        self.ends.0.clear();
+        self.items.clear();
+    }
+
     fn write_prefix(&self, out: &mut Vec<u8>) {
         self.items.write_prefix(out);
     }
@@ -82,6 +87,12 @@ impl Column for Maps {
 
     fn rows(&self) -> usize {
         self.ends.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.ends.0.clear();
+        self.keys.clear();
+        self.values.clear();
     }
 
     fn write_prefix(&self, out: &mut Vec<u8>) {

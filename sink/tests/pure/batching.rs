@@ -8,6 +8,7 @@ use sink::batch::{Assembler, Batch, Cut, Limits};
 use sink::hits::FIXED_ROW_BYTES;
 use sink::month::Month;
 use sink::outcome::{Outcome, Reason};
+use sink::rooms::Rooms;
 
 use crate::messages::{NOON, UNLIMITED, message, metrics, reader, take};
 
@@ -95,11 +96,36 @@ fn the_same_hits_make_the_same_bytes_and_a_part_those_of_its_rows() {
     let messages: Vec<_> = (0..50).map(|number| message(number, NOON)).collect();
     let metrics = metrics();
     let make = || crate::messages::batch(&metrics, &messages);
-    let (mut one, mut two) = (make(), make());
-    let whole = one.take_block().unwrap();
-    assert_eq!(whole.frames, two.take_block().unwrap().frames);
+    let (one, two) = (make(), make());
+    let whole = one.block().unwrap();
+    assert_eq!(whole.frames, two.block().unwrap().frames);
     assert_eq!(whole.frames, one.part(0..50, &reader()).unwrap().frames);
     assert_eq!(one.part(10..30, &reader()).unwrap().rows, 20);
+}
+
+/// Whatever was in its memory before.
+#[test]
+fn a_batch_is_the_same_in_a_room_that_was_used() {
+    let (reader, metrics, rooms) = (reader(), metrics(), Arc::default());
+    let others: Vec<_> = (100..400).map(|number| message(number, NOON + number)).collect();
+    let messages: Vec<_> = (0..200).map(|number| message(number, NOON)).collect();
+    let make = |messages: &[Vec<u8>], rooms: &Arc<Rooms>| {
+        let mut assembler = Assembler::new(3, UNLIMITED, Arc::clone(&metrics)).in_rooms(Arc::clone(rooms));
+        let offsets = (0..).zip(messages);
+        let grown: usize =
+            offsets.map(|(offset, value)| take(&mut assembler, &reader, offset, value, Instant::now())).sum();
+        assembler.cut(Cut::End);
+        let batch = assembler.next_ready().unwrap();
+        assert_eq!(batch.memory(), grown);
+        batch
+    };
+    let first = make(&others, &rooms);
+    let largest = first.memory();
+    drop(first);
+    let second = make(&messages, &rooms);
+    assert_eq!(second.memory(), largest, "it takes the whole room");
+    assert_eq!(second.block().unwrap().frames, make(&messages, &Arc::default()).block().unwrap().frames);
+    assert_eq!(second.original(&second.rows[199]), messages[199]);
 }
 
 fn in_order(batches: &[Batch]) -> Vec<i64> {

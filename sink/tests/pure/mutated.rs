@@ -38,8 +38,8 @@ fn mutated_hits_become_rows_or_are_unreadable() {
         if offset == INPUTS - 1 {
             assembler.cut(Cut::End);
         }
-        while let Some(mut batch) = assembler.next_ready() {
-            let block = batch.take_block().unwrap();
+        while let Some(batch) = assembler.next_ready() {
+            let block = batch.block().unwrap();
             assert_eq!(block.rows, batch.rows.len());
             // Read again for a part, as where ClickHouse refuses a row, it is the same.
             assert_eq!(batch.part(0..batch.rows.len(), &reader).unwrap().frames, block.frames);

@@ -38,6 +38,9 @@ struct Options {
     /// A further option of the collector, to see what it does: --collector-option=--publish-linger=10
     #[arg(long, value_name = "OPTION", global = true, allow_hyphen_values = true)]
     collector_option: Vec<String>,
+    /// Hits that wait for enricher and sink
+    #[arg(long, value_name = "COUNT", global = true)]
+    hits: Option<usize>,
     /// Short runs, to see that all of it works; the figures mean little
     #[arg(long, global = true)]
     quick: bool,

@@ -16,7 +16,8 @@ use service::options::{KafkaOptions, TopicSetup};
 
 use crate::bed::Bed;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the brokers may say nothing, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A message without its place.
 #[derive(Debug, Clone)]
