@@ -8,7 +8,7 @@
 //! Ranges that an earlier owner of the partition announced are made again first: such a batch has exactly the range's
 //! messages, and is cut at its end and for no other reason.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use crate::intents::Range as Intent;
 use crate::metrics::Metrics;
 use crate::month::Month;
 use crate::native::compression::CompressError;
-use crate::outcome::{Reason, Tally};
+use crate::outcome::{Outcome, Reason, Tally};
 use crate::privacy::ingestion;
 use crate::privacy::notes::Notes;
 use crate::rooms::{Lent, Rooms};
@@ -216,6 +216,10 @@ impl Batch {
     /// # Errors
     /// Where the block can't be compressed. A message that can't be read again, which would be a bug, is left out.
     pub fn part(&self, rows: Range<usize>, reader: &Reader) -> Result<Block, CompressError> {
+        self.columns_again(rows, reader).block()
+    }
+
+    fn columns_again(&self, rows: Range<usize>, reader: &Reader) -> HitColumns {
         let mut columns = HitColumns::default();
         for message in &self.rows[rows] {
             let coordinates = Coordinates { partition: self.partition, offset: message.offset };
@@ -233,7 +237,18 @@ impl Batch {
                 Err(error) => tracing::error!(%error, ?coordinates, "a message that was read once can't be again"),
             }
         }
-        columns.block()
+        columns
+    }
+
+    /// Leaves out what is stored already: these are inserted, as their outcome says.
+    pub fn leave_out(&mut self, stored: &HashSet<i64>, reader: &Reader) {
+        let before = self.rows.len();
+        self.rows.retain(|row| !stored.contains(&row.offset));
+        let left_out = before - self.rows.len();
+        if left_out > 0 {
+            self.columns = self.columns_again(0..self.rows.len(), reader);
+            self.tally.settle(Outcome::Inserted, left_out);
+        }
     }
 
     fn keep(&mut self, message: &Message<'_>) -> Original {

@@ -10,7 +10,7 @@
 //! halts.
 
 use std::future::Future;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -65,6 +65,17 @@ pub trait Store: Send + Sync + 'static {
         offsets: &[i64],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
+    /// Which of these offsets of a partition have a row that was received within a span, Unix milliseconds.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    fn stored(
+        &self,
+        partition: i32,
+        offsets: RangeInclusive<i64>,
+        received: RangeInclusive<i64>,
+    ) -> impl Future<Output = Result<Vec<i64>, Fault>> + Send;
+
     /// Notes what is to be known of people whose rows follow; what is noted already changes nothing.
     ///
     /// # Errors
@@ -79,6 +90,15 @@ impl Store for ClickHouse {
 
     async fn record_erased(&self, token: &str, partition: i32, offsets: &[i64]) -> Result<(), Fault> {
         ingestion::record_erased(self, token, partition, offsets).await
+    }
+
+    async fn stored(
+        &self,
+        partition: i32,
+        offsets: RangeInclusive<i64>,
+        received: RangeInclusive<i64>,
+    ) -> Result<Vec<i64>, Fault> {
+        ingestion::stored(self, partition, &offsets, &received).await
     }
 
     async fn note(&self, notes: &Notes) -> Result<(), Fault> {
@@ -193,6 +213,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         self.bury_unreadable(&mut batch).await?;
         self.record_erased(&mut batch).await?;
         self.note(&batch).await?;
+        self.leave_out_stored(&mut batch).await?;
         if batch.rows.is_empty() {
             return Ok(());
         }
@@ -234,19 +255,37 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         self.until_done(&token, || self.store.note(&batch.notes)).await
     }
 
-    async fn until_done<F>(&self, token: &str, mut attempt: impl FnMut() -> F) -> Result<(), SinkError>
+    /// A range that is made again is known by its tokens, unless rows of it were erased meanwhile: what was refused then, and
+    /// stored in halves, may be taken as a whole now, or be halved elsewhere. So the table is asked what it has.
+    async fn leave_out_stored(&self, batch: &mut Batch) -> Result<(), SinkError> {
+        let times = batch.received_at();
+        let (Some(earliest), Some(latest)) = (times.iter().min().copied(), times.iter().max().copied()) else {
+            return Ok(());
+        };
+        if batch.replays.is_none() || batch.erased.is_empty() {
+            return Ok(());
+        }
+        let token = batch.token(&self.setting.token_prefix, batch.first, batch.last);
+        let offsets = batch.first..=batch.last;
+        let ask = || self.store.stored(batch.partition, offsets.clone(), earliest..=latest);
+        let stored = self.until_done(&token, ask).await?.into_iter().collect();
+        batch.leave_out(&stored, &self.setting.reader);
+        Ok(())
+    }
+
+    async fn until_done<F, T>(&self, token: &str, mut attempt: impl FnMut() -> F) -> Result<T, SinkError>
     where
-        F: Future<Output = Result<(), Fault>>,
+        F: Future<Output = Result<T, Fault>>,
     {
         let mut backoff = Backoff::default();
-        while let Err(fault) = attempt().await {
-            match fault {
-                Fault::Halt(code, message) => return Err(SinkError::Halt { code, message }),
-                other => self.report(token, other.message()),
+        loop {
+            match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(Fault::Halt(code, message)) => return Err(SinkError::Halt { code, message }),
+                Err(other) => self.report(token, other.message()),
             }
             tokio::time::sleep(backoff.next_wait()).await;
         }
-        Ok(())
     }
 
     fn observe(&self, block: &Block) {

@@ -58,6 +58,8 @@ async fn an_erasure_is_published_for_each_identifier_at_each_site_under_one_id()
             assert_eq!((found.action, found.key_name.as_ref()), (PrivacyAction::Erase, "one"));
             assert_eq!((found.directive_id.to_string().as_str(), found.operator.as_ref()), (id(&receipt), "olga"));
             assert_eq!(found.due_at, Some(found.issued_at + 7 * 86_400_000));
+            // By then all stages know of it.
+            assert_eq!(found.issued_at, privacy::topic::issued_at(found.directive_id) + 10_000);
         }
     }
     assert_eq!(place.partner_values().await, ["steel.example", "v-ben"]);

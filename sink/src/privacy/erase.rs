@@ -1,6 +1,6 @@
 //! One pass over all tables, step by step; and the physical removal. Each step does nothing where it was done before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use clickhouse::Row;
@@ -142,30 +142,33 @@ impl Pass<'_> {
         self.list(scope, found).await?;
         let rows = self.count(scope, requests, found).await?;
         self.erased.inc_by(rows.values().sum());
-        let told = |request: &Request| rows.get(&request.id()).copied().filter(|rows| *rows > 0);
+        let told = |request: &Request| {
+            let rows = rows.get(&request.id()).copied().filter(|rows| *rows > 0);
+            rows.filter(|_| request.site() == scope.site)
+        };
         trail(self.clickhouse, self.requests, self.found, told).await?;
         self.end_after(Step::Found)?;
         for statement in [scope.touch(), scope.record()].into_iter().flatten() {
             self.execute(&statement).await?;
         }
-        self.done(Step::Recorded, &rows).await?;
+        self.done(scope, Step::Recorded, &rows).await?;
         self.delete(scope, &HITS).await?;
-        self.done(Step::Hits, &rows).await?;
+        self.done(scope, Step::Hits, &rows).await?;
         self.tell_sessions_anew(scope).await?;
-        self.done(Step::Sessions, &rows).await?;
+        self.done(scope, Step::Sessions, &rows).await?;
         for holding in OTHERS {
             self.delete(scope, &holding).await?;
         }
         self.check_alone(scope, found).await?;
-        self.done(Step::Others, &rows).await
+        self.done(scope, Step::Others, &rows).await
     }
 
     async fn execute(&self, statement: &str) -> Result<(), ExecuteError> {
         Ok(self.clickhouse.execute_with(statement, &STATEMENT).await?)
     }
 
-    async fn done(&self, step: Step, rows: &HashMap<Uuid, u64>) -> Result<(), ExecuteError> {
-        let told = |request: &Request| rows.get(&request.id()).copied();
+    async fn done(&self, scope: &Scope<'_>, step: Step, rows: &HashMap<Uuid, u64>) -> Result<(), ExecuteError> {
+        let told = |request: &Request| rows.get(&request.id()).copied().filter(|_| request.site() == scope.site);
         trail(self.clickhouse, self.requests, step.as_str(), told).await?;
         self.end_after(step)
     }
@@ -271,13 +274,13 @@ impl Pass<'_> {
         if self.number(&listed).await? == found.len() as u64 { Ok(()) } else { Err(ExecuteError::NotAlone) }
     }
 
-    /// A pass that was killed half-way counted all rows, and its repetition those that were left.
+    /// A pass that was killed half-way counted all rows of a site, and its repetition those that were left.
     async fn rows_so_far(&self) -> Result<HashMap<Uuid, u64>, ExecuteError> {
         let ids: Vec<_> = self.requests.iter().map(|request| format!("'{}'", request.id())).collect();
         let query = format!(
             "SELECT toString(directive_id) AS id, sum(most) AS rows FROM (SELECT directive_id, max(rows) AS most \
              FROM {}.privacy_trail WHERE stage IN ('{FOUND}', '{FOUND_AGAIN}') AND directive_id IN ({}) \
-             GROUP BY directive_id, stage) GROUP BY directive_id",
+             GROUP BY directive_id, site, stage) GROUP BY directive_id",
             self.clickhouse.database(),
             ids.join(", ")
         );
@@ -301,14 +304,15 @@ pub async fn trail(
         let (action, id, rows) = (request.directive.action.as_str(), request.id(), rows(request)?);
         Some(format!("({operator}, '{action}', {site}, '{id}', {rows}, '{stage}')"))
     };
-    let rows: Vec<_> = requests.iter().filter_map(row).collect();
+    // A request is about several names, and one of its rows tells of all.
+    let rows: BTreeSet<_> = requests.iter().filter_map(row).collect();
     if rows.is_empty() {
         return Ok(());
     }
     let statement = format!(
         "INSERT INTO {}.privacy_trail (operator, action, site, directive_id, rows, stage) SETTINGS async_insert = 0 VALUES {}",
         clickhouse.database(),
-        rows.join(", ")
+        rows.into_iter().collect::<Vec<_>>().join(", ")
     );
     clickhouse.execute(&statement).await
 }

@@ -1,6 +1,10 @@
 //! What people asked of us, applied to hits that the enricher let pass before it knew.
 
+use std::ops::RangeInclusive;
+
+use clickhouse::Row;
 use schemas::{EnrichedHit, Text};
+use serde::Deserialize;
 use service::privacy::anonymous::anonymise;
 use service::privacy::directives::{Directives, Note, Person, Verdict};
 
@@ -43,6 +47,34 @@ pub fn apply(verdict: &Verdict, hit: &mut EnrichedHit<'_>) {
             (hit.hit.session_id, hit.hit.page_view_id) = (None, None);
         }
     }
+}
+
+#[derive(Row, Deserialize)]
+struct Stored {
+    offset: i64,
+}
+
+/// Which of these offsets have a row that was received within a span, Unix milliseconds: that spares looking at other months.
+///
+/// # Errors
+/// The class of the failure.
+pub async fn stored(
+    clickhouse: &ClickHouse,
+    partition: i32,
+    offsets: &RangeInclusive<i64>,
+    received: &RangeInclusive<i64>,
+) -> Result<Vec<i64>, Fault> {
+    let query = format!(
+        "SELECT kafka_offset AS offset FROM {}.hits WHERE kafka_partition = {partition} \
+         AND kafka_offset BETWEEN {} AND {} AND received_at BETWEEN fromUnixTimestamp64Milli({}) AND fromUnixTimestamp64Milli({})",
+        clickhouse.database(),
+        offsets.start(),
+        offsets.end(),
+        received.start(),
+        received.end(),
+    );
+    let rows: Vec<Stored> = clickhouse.rows(&query).await?;
+    Ok(rows.into_iter().map(|row| row.offset).collect())
 }
 
 /// Writes down which offsets have no row on purpose.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use schemas::{PrivacyAction, SubjectKind};
+use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
 use service::privacy::keys::Keys;
 use sink::privacy::erase::Step;
 use sink::privacy::tables::{NAMELESS, holdings};
@@ -76,6 +76,28 @@ async fn a_kill_after_any_step_is_resumed() {
     let masked = "SELECT count() FROM system.parts WHERE database = '{database}' AND active AND has_lightweight_delete";
     assert_eq!(place.query(masked), "0");
     assert_eq!(place.query("SELECT count() > 20 FROM {database}.erased_offsets FINAL"), "1");
+}
+
+#[tokio::test]
+async fn a_request_about_two_sites_tells_the_rows_of_both() {
+    let Some(stack) = local::stack_or_skip("a_request_about_two_sites_tells_the_rows_of_both") else { return };
+    let place = Place::migrated(stack, "two_sites").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    let at = |number, site: &'static str| {
+        let mut hit = page_view(number, "anna-visitor", 0, "/");
+        hit.hit.site = site.into();
+        hit
+    };
+    place.insert(&[at(1, "shop"), at(2, "shop"), at(3, "blog")]).await;
+    let shop = directive(&keys, PrivacyAction::Erase, SubjectKind::VisitorId, "anna-visitor");
+    let subject = hex::encode(keys.newest().hash("blog", SubjectKind::VisitorId, "anna-visitor"));
+    let blog = PrivacyDirective { site: "blog".into(), subject: subject.into(), ..shop.clone() };
+    publish(&place, &[shop, blog]).await;
+    execute(executor(&place, &keys, None).await).await.unwrap();
+    assert_eq!(found(&place, "anna-visitor"), "");
+    let done = "SELECT DISTINCT rows FROM {database}.privacy_trail WHERE stage = 'done'";
+    assert_eq!(place.query(done), "3");
 }
 
 /// How long it takes is printed, not asserted: machines differ.

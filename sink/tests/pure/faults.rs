@@ -1,22 +1,32 @@
 //! What a fault does to a batch.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use proptest::prelude::*;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use schemas::codec::decode_all;
+use schemas::topics::privacy_key;
+use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
 use service::health::Health;
+use service::privacy::directives::Directives;
+use service::privacy::keys::Keys;
+use sink::batch::Assembler;
 use sink::dead_letters::{Graveyard, Letter};
 use sink::error::{ExitCode, SinkError};
 use sink::fault::Fault;
+use sink::hits::{Coordinates, HitColumns};
+use sink::intents::Range;
 use sink::load::{CLICKHOUSE, DEAD_LETTERS, Loader, Setting, Store};
 use sink::metrics::Metrics;
 use sink::outcome::{Outcome, Reason};
 use sink::privacy::notes::Notes;
 
-use crate::messages::{NOON, batch, message, metrics, reader};
+use crate::messages::{NOON, UNLIMITED, batch, message, metrics, reader, take};
 
 type Sent = Arc<Mutex<Vec<(String, Bytes)>>>;
 
@@ -55,6 +65,11 @@ where
 
     async fn record_erased(&self, _: &str, _: i32, _: &[i64]) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn stored(&self, _: i32, offsets: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
+        let stored = self.stored.lock().unwrap();
+        Ok(offsets.filter(|offset| stored.iter().any(|(first, last)| (first..=last).contains(&offset))).collect())
     }
 
     async fn note(&self, _: &Notes) -> Result<(), Fault> {
@@ -162,6 +177,62 @@ async fn an_operators_mistake_halts_and_costs_no_hit() {
     let error = loader.load(batch(&metrics, &hits(5))).await.unwrap_err();
     assert_eq!(error.exit_code(), ExitCode::Refused);
     assert_eq!(metrics.outcome(Outcome::Returned).get(), 5);
+}
+
+/// A row was refused, so that its range was stored in parts. Made again after its person was erased, the range would be taken
+/// as a whole, under a token that was never used.
+#[tokio::test]
+async fn what_is_made_again_without_a_row_that_was_refused_is_not_there_twice() {
+    let (metrics, reader) = (metrics(), reader());
+    let is_refused = |(first, last): (i64, i64)| (first..=last).contains(&9);
+    let is_erased = Arc::new(AtomicBool::new(false));
+    let erased = Arc::clone(&is_erased);
+    let store =
+        Scripted::new(
+            move |_, offsets| {
+                if is_refused(offsets) && !erased.load(Ordering::Relaxed) { Err(refused()) } else { Ok(()) }
+            },
+        );
+    let sent = Arc::clone(&store.sent);
+    let loader = Loader::new(store, Topic::default(), setting(&metrics));
+    loader.load(batch(&metrics, &hits(10))).await.unwrap();
+    let before = sent.lock().unwrap().len();
+
+    is_erased.store(true, Ordering::Relaxed);
+    let range = Range { epoch: "0".into(), first: 0, last: 10 };
+    let directives = Arc::new(RwLock::new(erasing("visitor 2")));
+    let mut assembler = Assembler::new(3, UNLIMITED, Arc::clone(&metrics)).replaying(vec![range]).under(directives);
+    for (offset, value) in (0..).zip(hits(11)) {
+        take(&mut assembler, &reader, offset, &value, Instant::now());
+    }
+    loader.load(assembler.next_ready().unwrap()).await.unwrap();
+    // The last one was not stored before.
+    let again: Vec<Bytes> = sent.lock().unwrap()[before..].iter().map(|(_, frames)| frames.clone()).collect();
+    let mut columns = HitColumns::default();
+    let bytes = hits(11).pop().unwrap();
+    let body = reader.body(&bytes).unwrap();
+    columns.push(&decode_all(&body).unwrap(), Coordinates { partition: 3, offset: 10 });
+    assert_eq!(again, [Bytes::from(columns.block().unwrap().frames)]);
+    assert_eq!(metrics.outcome(Outcome::Erased).get(), 2);
+}
+
+/// Somebody had everything erased.
+fn erasing(visitor: &str) -> Directives {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), format!("one {}\n", "5a".repeat(32))).unwrap();
+    let keys = Keys::open(file.path()).unwrap();
+    let directive = PrivacyDirective {
+        site: "shop".into(),
+        subject_kind: SubjectKind::VisitorId,
+        subject: hex::encode(keys.newest().hash("shop", SubjectKind::VisitorId, visitor)).into(),
+        key_name: "one".into(),
+        action: PrivacyAction::Erase,
+        issued_at: i64::MAX,
+        ..PrivacyDirective::default()
+    };
+    let mut directives = Directives::new(Some(keys));
+    directives.apply(&privacy_key(&directive), Some(&directive)).unwrap();
+    directives
 }
 
 #[tokio::test]
