@@ -99,13 +99,18 @@ impl ByHand {
 
     /// Tries to commit what it wrote.
     fn commit(&self) -> Result<(), rdkafka::error::KafkaError> {
+        self.offer()?;
+        self.producer.commit_transaction(WAIT)
+    }
+
+    /// Puts its offsets into the transaction, which stays open.
+    fn offer(&self) -> Result<(), rdkafka::error::KafkaError> {
         let mut offsets = TopicPartitionList::new();
         for (partition, next) in &self.next {
             offsets.add_partition_offset(&self.topic, *partition, Offset::Offset(*next)).unwrap();
         }
         let member = self.consumer.group_metadata().unwrap();
-        self.producer.send_offsets_to_transaction(&offsets, &member, WAIT)?;
-        self.producer.commit_transaction(WAIT)
+        self.producer.send_offsets_to_transaction(&offsets, &member, WAIT)
     }
 
     /// Ends it as a crash does: nothing is committed, aborted or said to anyone.
@@ -161,6 +166,40 @@ async fn a_worker_that_stood_still_while_its_partitions_went_commits_nothing() {
     assert_each_once(&bed, &hits);
     assert!(bed.read_all("hits.dead", 3).is_empty());
     end(running, shutdown).await;
+}
+
+/// The client waits until it is known what was committed; where partitions move meanwhile it forgets that, and would begin
+/// at the front of those that it keeps. Nobody remembers hits here who could drop them.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_move_while_it_is_not_known_where_they_begin() {
+    let Some(stack) = local::stack_or_skip("partitions_move_while_it_is_not_known_where_they_begin") else { return };
+    let bed = Bed::new(stack, "unstable");
+    let hits: Vec<RawHit<'_>> = (0..400).map(|number| raw_hit(number % 40, number)).collect();
+    let messages: Vec<_> = hits.iter().map(message).collect();
+    let start = |name: &'static str| words(&["--duplicate-window=0", "--workers=1", name]);
+    let (running, shutdown) = bed.start(&start("--batch-hits=100")).await;
+    bed.send("hits.raw", &messages[..200]);
+    until("the first are committed", || bed.uncommitted() == 0).await;
+    end(running, shutdown).await;
+
+    bed.send("hits.raw", &messages[200..]);
+    let dead = ByHand::in_the_middle(&bed, Some("one-1"), &format!("{}dead", bed.prefix), 200);
+    dead.offer().unwrap();
+    let (first, first_shutdown) = bed.start(&start("--group-instance-id=one")).await;
+    let (second, second_shutdown) = bed.start(&start("--group-instance-id=two")).await;
+    // Time for partitions to move, and for a hit to be read that must not be.
+    let patience = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < patience && first.metrics.received.get() + second.metrics.received.get() == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    dead.producer.abort_transaction(WAIT).unwrap();
+    dead.crash();
+    until("all is committed", || bed.uncommitted() == 0).await;
+    assert_each_once(&bed, &hits);
+    for (running, shutdown) in [(first, first_shutdown), (second, second_shutdown)] {
+        let metrics = end(running, shutdown).await;
+        assert_eq!(metrics.received.get(), metrics.outcomes(), "every hit read has one outcome");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

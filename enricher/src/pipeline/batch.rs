@@ -12,13 +12,16 @@
 //!    member and its generation (KIP-447), and the broker refuses one that has passed. What it wrote is aborted.
 //! 3. A new owner is told no offsets of a partition while a transaction with offsets of it is ending: consumers here
 //!    read what is committed, which asks for stable offsets too.
+//!    But a client that is told to wait for them may forget that it asked, when partitions move meanwhile, and begin at the
+//!    topic's front (librdkafka up to 2.12 at least, `rd_kafka_assignment_apply_offsets`): so the first message of a
+//!    partition is held against what is committed ([`super::worker`]).
 //! 4. An aborted batch leaves nothing behind in this process: each partition that stays is read again from where the
 //!    batch began ([`Batch::take_rewind`]), hits of it are no longer known as written ([`Windows::undo`]), and they are
 //!    counted as retried.
 //! 5. Whether a commit succeeded is never guessed: it is tried until the brokers say, or the producer is given up. The
 //!    next one of its name waits until the brokers know how it ended, and only then does this worker join the group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +112,8 @@ pub struct Batch {
     windows: Mutex<Windows>,
     /// Where partitions must be read again.
     rewind: Mutex<BTreeMap<i32, i64>>,
+    /// Partitions that are known to be read from where the group committed.
+    begun: Mutex<BTreeSet<i32>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -121,7 +126,17 @@ impl Batch {
     pub fn new(outbox: Outbox, topic: String, limits: Limits, remember: Remember, metrics: Metrics) -> Self {
         let windows = Mutex::new(Windows::new(remember, &metrics));
         let tally = Mutex::new(Tally::new(metrics.clone()));
-        Self { outbox, topic, limits, metrics, progress: Mutex::default(), tally, windows, rewind: Mutex::default() }
+        Self {
+            outbox,
+            topic,
+            limits,
+            metrics,
+            progress: Mutex::default(),
+            tally,
+            windows,
+            rewind: Mutex::default(),
+            begun: Mutex::default(),
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -174,6 +189,17 @@ impl Batch {
         let left = self.limits.delay.saturating_sub(passed).min(LONGEST_PATIENCE);
         // The client turns in circles for what is left of a millisecond.
         Duration::from_millis(left.as_millis() as u64 + 1)
+    }
+
+    /// True where a partition is known to be read from where the group committed.
+    #[must_use]
+    pub fn has_begun(&self, partition: i32) -> bool {
+        locked(&self.begun).contains(&partition)
+    }
+
+    /// Says that a partition is read from where the group committed.
+    pub fn begin(&self, partition: i32) {
+        locked(&self.begun).insert(partition);
     }
 
     /// Ends the batch: commits all that was sent, and its offsets.
@@ -304,6 +330,7 @@ impl Batch {
             progress.next.remove(&element.partition());
             progress.first.remove(&element.partition());
             locked(&self.rewind).remove(&element.partition());
+            locked(&self.begun).remove(&element.partition());
             self.windows().forget(element.partition());
         }
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemas::topics::{HITS_DEAD, HITS_ENRICHED, HITS_RAW};
 use schemas::{RawHit, WireError};
 use service::health::Health;
@@ -44,6 +44,9 @@ const LONGEST_WAIT_AFTER_ABORT: Duration = Duration::from_secs(5);
 const SOUND_SESSION: Duration = Duration::from_secs(60);
 /// How long the last commit is tried.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
+/// How long it is asked what is committed: a dead worker's transaction may be open for most of it.
+const COMMITTED: Duration = Duration::from_secs(90);
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(200);
 /// How long the client may take to turn back.
 const TURN_BACK: Duration = Duration::from_secs(10);
 /// What the producer tells is taken in at every so many hits, so that a batch which is lost ends soon.
@@ -83,6 +86,8 @@ enum SessionError {
     Outbox(#[from] OutboxError),
     #[error(transparent)]
     Recall(#[from] RecallError),
+    #[error("cannot learn where to begin: {0}")]
+    Committed(KafkaError),
     #[error("cannot read hits again: {0}")]
     TurnBack(KafkaError),
     #[error("cannot read a hit now: {0}")]
@@ -202,6 +207,7 @@ impl Worker {
         let mut aborts = Backoff::new(Duration::ZERO, LONGEST_WAIT_AFTER_ABORT);
         while !self.shutdown.is_cancelled() {
             match consumer.poll(batch.patience()) {
+                Some(Ok(message)) if !self.begins(&message, consumer, batch)? => {}
                 Some(Ok(message)) => {
                     self.prepare(&message, consumer, batch, recall)?;
                     self.take(&message, batch, recall, buffer)?;
@@ -225,6 +231,62 @@ impl Worker {
             }
         }
         finish(consumer, batch)
+    }
+
+    /// True where a message is not one that was committed before. The client may begin a new partition at its front although
+    /// offsets are committed, see [`super::batch`]: then it is sent to where they are.
+    fn begins(
+        &self,
+        message: &BorrowedMessage<'_>,
+        consumer: &BaseConsumer<Membership>,
+        batch: &Batch,
+    ) -> Result<bool, SessionError> {
+        let partition = message.partition();
+        if batch.has_begun(partition) {
+            return Ok(true);
+        }
+        let committed = self.committed(message.topic(), partition, consumer)?;
+        batch.begin(partition);
+        let Some(committed) = committed.filter(|committed| *committed > message.offset()) else { return Ok(true) };
+        tracing::warn!(
+            partition,
+            offset = message.offset(),
+            committed,
+            "a partition was begun before its committed offset"
+        );
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(message.topic(), partition, Offset::Offset(committed))
+            .map_err(SessionError::TurnBack)?;
+        seek(consumer, offsets)?;
+        Ok(false)
+    }
+
+    /// What the group has committed of a partition, once no transaction with offsets of it is open.
+    fn committed(
+        &self,
+        topic: &str,
+        partition: i32,
+        consumer: &BaseConsumer<Membership>,
+    ) -> Result<Option<i64>, SessionError> {
+        let deadline = Instant::now() + COMMITTED;
+        loop {
+            let mut asked = TopicPartitionList::new();
+            asked.add_partition(topic, partition);
+            let answer = consumer.committed_offsets(asked, TURN_BACK);
+            let answer = answer.and_then(|list| match list.elements().first() {
+                Some(element) => element.error().map(|()| element.offset()),
+                None => Ok(Offset::Invalid),
+            });
+            match answer {
+                Ok(Offset::Offset(offset)) => return Ok(Some(offset)),
+                Ok(_) => return Ok(None),
+                Err(cause) if Instant::now() > deadline || self.shutdown.is_cancelled() => {
+                    return Err(SessionError::Committed(cause));
+                }
+                Err(_) => std::thread::sleep(BETWEEN_QUESTIONS),
+            }
+        }
     }
 
     /// Sees to it that it is known what was written before from a message's partition.
@@ -350,7 +412,10 @@ fn turn_back(consumer: &BaseConsumer<Membership>, batch: &Batch) -> Result<(), S
         // They are about to be revoked, and whoever gets them starts at the last commit.
         return Ok(());
     }
-    let offsets = batch.take_rewind().map_err(SessionError::TurnBack)?;
+    seek(consumer, batch.take_rewind().map_err(SessionError::TurnBack)?)
+}
+
+fn seek(consumer: &BaseConsumer<Membership>, offsets: TopicPartitionList) -> Result<(), SessionError> {
     let sought: TopicPartitionList = consumer.seek_partitions(offsets, TURN_BACK).map_err(SessionError::TurnBack)?;
     for element in sought.elements() {
         element.error().map_err(SessionError::TurnBack)?;
