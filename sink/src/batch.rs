@@ -246,7 +246,7 @@ impl Batch {
         self.rows.retain(|row| !stored.contains(&row.offset));
         let left_out = before - self.rows.len();
         if left_out > 0 {
-            self.columns = self.columns_again(0..self.rows.len(), reader);
+            self.room.columns = self.columns_again(0..self.rows.len(), reader);
             self.tally.settle(Outcome::Inserted, left_out);
         }
     }
