@@ -18,6 +18,9 @@ use crate::topic::{Message, Named, Register, blocking, directive, issued_at, mes
 use crate::{holdings, partners, readable};
 
 const DAY: i64 = 24 * 60 * 60 * 1_000;
+/// What changes what is kept takes effect so long after it was entered, milliseconds: what comes until then is treated as what
+/// was before. By then each stage knows of it, so that no hit of after it passes one that does not.
+const EFFECT: i64 = 10_000;
 
 /// The rights that are about all that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     let due_at = issued_at(id) + i64::from(options.due) * DAY;
     let directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
         due_at: Some(due_at),
+        issued_at: issued_at(id) + EFFECT,
         ..directive(id, site, subject, right.action(), &options.operator)
     });
     let action = right.action().as_str();
@@ -78,8 +82,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     )
     .await?;
     let count = directives.len();
-    blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, records, corrections].concat()))
-        .await?;
+    blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, records, corrections].concat())).await?;
     Ok(receipt(id, action, due_at, count) + &found.to_string())
 }
 
