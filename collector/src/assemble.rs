@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use schemas::{Consent, Contact, Kind, Protocol, RawHit, Signal, Text};
-use service::privacy::anonymous::network_part;
+use service::privacy::anonymous::{network_part, take_off_free_text};
 use service::sites::Site;
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ pub fn assemble<'a>(fields: Fields<'a>, client: &Client<'a>, context: Context<'a
     let (screen_width, screen_height) = checked.screen(&fields.screen);
     let hit_id = checked.hit(&fields.hit).unwrap_or_else(Uuid::now_v7);
     let page_view_id = checked.uuid("page_view", &fields.page_view);
-    let hit = RawHit {
+    let mut hit = RawHit {
         hit_id,
         site: context.site_key.into(),
         protocol,
@@ -108,6 +108,11 @@ pub fn assemble<'a>(fields: Fields<'a>, client: &Client<'a>, context: Context<'a
         properties: fields.properties,
         tag_version: fields.tag.0,
     };
+    // Who objects here, and not only by what their browser says to everybody, is not to be known by anything they send: from
+    // here on no stage can tell any more whose hit it is.
+    if context.signal == Signal::OptOut {
+        take_off_free_text(&mut hit);
+    }
     Assembled { hit, identity, invalid: checked.invalid }
 }
 
@@ -233,6 +238,15 @@ mod tests {
             received_at: 5,
         };
         check(assemble(fields, &client, context));
+    }
+
+    #[test]
+    fn who_opts_out_is_not_known_by_what_they_send_freely() {
+        let query = "site=demo&p.account=secret&url=https%3A%2F%2Fexample.com%2Fa%3Fmail%3Dsecret&referrer=https%3A%2F%2Fx.example%2F%23secret";
+        assembled(query, &Site::default(), Signal::OptOut, |Assembled { hit, .. }| {
+            assert_eq!((&*hit.page_url, &*hit.referrer), ("https://example.com/a", "https://x.example/"));
+            assert!(hit.properties.0.is_empty() && hit.page_view_id.is_none(), "{hit:?}");
+        });
     }
 
     #[test]

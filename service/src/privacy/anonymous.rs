@@ -10,14 +10,21 @@ use schemas::{IpPolicy, Map, RawHit, Signal, Text, VisitorIdSource};
 pub fn anonymise(hit: &mut RawHit<'_>) {
     hit.visitor_id = Text::default();
     hit.visitor_id_source = VisitorIdSource::None;
-    (hit.session_id, hit.page_view_id) = (None, None);
+    hit.session_id = None;
     hit.contact = None;
-    hit.properties = Map::default();
     hit.signal = Signal::OptOut;
     if hit.ip_policy == IpPolicy::Full {
         hit.ip_policy = IpPolicy::Truncated;
     }
     hit.ip = hit.ip.parse().map_or_else(|_| Text::default(), |address| Text::Owned(network_part(address).to_string()));
+    take_off_free_text(hit);
+}
+
+/// Takes off what no rule says the meaning of, and what may therefore name the person: free properties, the queries of
+/// addresses; and the id that ties the hits of a page view together.
+pub fn take_off_free_text(hit: &mut RawHit<'_>) {
+    hit.page_view_id = None;
+    hit.properties = Map::default();
     for address in [&mut hit.page_url, &mut hit.referrer, &mut hit.target_url] {
         cut_query(address);
     }
