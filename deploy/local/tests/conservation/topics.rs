@@ -78,6 +78,16 @@ fn read(
     Ok(messages)
 }
 
+/// Everything committed on a topic that is there still.
+pub fn all(brokers: &str, topic: &str) -> Vec<OwnedMessage> {
+    let consumer = consumer(brokers, "judge");
+    let mut from = TopicPartitionList::new();
+    for partition in 0..partitions(&consumer, topic).unwrap() {
+        from.add_partition_offset(topic, partition, Offset::Beginning).unwrap();
+    }
+    read(&consumer, &from, None).unwrap_or_else(|problem| panic!("{topic}: {problem}"))
+}
+
 /// Everything committed on the topics of a schedule.
 pub struct Contents {
     /// Where each hit is on hits.raw.
@@ -108,15 +118,7 @@ pub struct Dead {
 impl Contents {
     /// Reads it all.
     pub fn read(brokers: &str, prefix: &str) -> Self {
-        let all = |topic: &str| {
-            let consumer = consumer(brokers, "judge");
-            let topic = format!("{prefix}{topic}");
-            let mut from = TopicPartitionList::new();
-            for partition in 0..partitions(&consumer, &topic).unwrap() {
-                from.add_partition_offset(&topic, partition, Offset::Beginning).unwrap();
-            }
-            read(&consumer, &from, None).unwrap_or_else(|problem| panic!("{topic}: {problem}"))
-        };
+        let all = |topic: &str| all(brokers, &format!("{prefix}{topic}"));
         let (mut raw, mut enriched) = (HashMap::<Uuid, Vec<Place>>::new(), HashMap::<Uuid, Vec<Place>>::new());
         let mut unreadable = HashMap::<&'static str, HashMap<Place, Vec<u8>>>::new();
         let reader = Reader::new::<RawHit<'_>>(None).unwrap();
