@@ -68,11 +68,10 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
         return Ok(format!("{found}nothing was published, as --dry-run was given\n"));
     }
     let id = Uuid::now_v7();
-    let takes_effect = issued_at(id) + EFFECT;
-    let due_at = takes_effect + i64::from(options.due) * DAY;
+    let due_at = issued_at(id) + i64::from(options.due) * DAY;
     let directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
         due_at: Some(due_at),
-        issued_at: takes_effect,
+        issued_at: issued_at(id) + EFFECT,
         ..directive(id, site, subject, right.action(), &options.operator)
     });
     let action = right.action().as_str();

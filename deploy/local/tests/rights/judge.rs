@@ -290,7 +290,9 @@ impl Judge<'_> {
                 // A row counts for each identifier in it: a hit for its visitor, a form's for address and number, too; a card
                 // for visitor, address twice, number; a link for visitor and address.
                 let rows = hits.len() + 2 * forms + 4 * forms + 2 * forms;
-                let sessions = devices * sites;
+                // Each minute's settling may have told each session once more.
+                let settlings = 2 + (asked.to - self.ledger.hits[0].sent) / 60_000;
+                let sessions = devices * sites * usize::try_from(settlings).unwrap();
                 let erased = self.world.number(&format!(
                     "SELECT max(rows) FROM {{db}}.privacy_trail WHERE directive_id = '{}' AND stage = 'done'",
                     asked.id
