@@ -386,6 +386,7 @@ mod tests {
             topic_prefix: String::new(),
             topic_replication: -1,
             topic_setup: TopicSetup::Create,
+            topic_partitions: None,
             schema_registry: None,
         };
         let outbox = Outbox::open(&kafka, Delivery::Single, CancellationToken::new()).unwrap();

@@ -1,6 +1,7 @@
 //! Received = the sum of outcomes, whatever ClickHouse and the topic of dead letters answer, and however it ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use sink::fault::{CLASSES, Fault};
 use sink::load::{CLICKHOUSE, Loader, Setting, Store};
 use sink::metrics::Metrics;
 use sink::outcome::Outcome;
+use sink::privacy::notes::Notes;
 
 use crate::messages::{NOON, batch, message, metrics, reader};
 
@@ -62,6 +64,14 @@ impl Store for Scripted {
     }
 
     async fn record_erased(&self, _: &str, _: i32, _: &[i64]) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn stored(&self, _: i32, _: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn note(&self, _: &Notes) -> Result<(), Fault> {
         Ok(())
     }
 }

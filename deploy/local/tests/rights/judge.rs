@@ -130,11 +130,11 @@ impl Judge<'_> {
     fn row(&self, table: &str, site: &str, found: &[Found]) -> Vec<String> {
         let customer = SITES.iter().find(|each| each.key == site).map(|site| site.customer);
         let is_known = |subject: usize| customer.is_none_or(|customer| self.subjects[subject].customer == customer);
-        let fates = found.iter().filter_map(|(_, what)| match what {
+        let mut fates = found.iter().filter_map(|(_, what)| match what {
             What::Hit(place) => Some(self.ledger.fate(self.subjects, &self.ledger.hits[*place])),
             _ => None,
         });
-        let fate = fates.last();
+        let fate = fates.next_back();
         let mut findings = Vec::new();
         for (subject, what) in found.iter().filter(|(subject, _)| is_known(*subject)) {
             let right = self.subjects[*subject].right;

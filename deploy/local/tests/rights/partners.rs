@@ -12,7 +12,7 @@ use crate::world::{PATIENCE, PREFIX};
 
 /// What the partner knows somebody by: every other one by their address, the others by their first device.
 fn known_by(subject: &Subject) -> (MatchKind, String) {
-    if subject.number % 2 == 0 {
+    if subject.number.is_multiple_of(2) {
         (MatchKind::EmailHash, hex::encode(Sha256::digest(&subject.email)))
     } else {
         (MatchKind::VisitorId, subject.devices[0].visitor.clone())
