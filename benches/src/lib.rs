@@ -6,7 +6,9 @@
 //! * [`load`]: HTTP requests at a given rate, for the collector.
 //! * [`traffic`]: hits as the enricher writes them, with a ledger of what really happened.
 //! * [`behaviour`]: that traffic in ClickHouse. `tests/behaviour` holds the analysts' views against the ledger.
+//! * [`results`]: the results of record, to which each program adds its part.
 
 pub mod behaviour;
 pub mod load;
+pub mod results;
 pub mod traffic;

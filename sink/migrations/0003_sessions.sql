@@ -151,49 +151,64 @@ SQL SECURITY DEFINER
 AS
 WITH
     toUUID('00000000-0000-0000-0000-000000000000') AS none,
+    -- In tuples, as each column of its own would cost in each of the steps.
     marked AS
     (
-        SELECT *, h.session_id = none AS is_computed
+        SELECT
+            site, visitor_id, hit_id, kind, occurred_at, session_id, duration_ms,
+            h.session_id = none AS is_computed,
+            if(kind = 'page_view', hit_id, page_view_id) AS view_id,
+            visitor_id_source IN ('daily_hash', 'none') AS is_of_a_day,
+            source_kind NOT IN ('internal', 'unknown') AS is_from_outside,
+            -- Which of several counts: a number is compared sooner than a tuple of time and id.
+            bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(occurred_at)), 64), toUInt128(cityHash64(hit_id))) AS rank,
+            (page_host, page_path) AS page,
+            (source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind) AS brought_by,
+            (device_kind, os, browser, language) AS client,
+            (country, region, city) AS located,
+            (network_organisation, network_domain) AS connected,
+            (partner, partner_matched_by, company_name, company_domain, partner_attributes) AS known,
+            (contact_name, contact_email) AS submitted
         FROM {database}.hits AS h
         WHERE NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
     ),
-    found AS
+    -- Joins of what is aggregated, as windows over all columns would cost more than all else. Sessions of those who tell
+    -- none begin where half an hour passed without a hit.
+    beginnings AS
     (
-        SELECT *, session_id AS found_id
-        FROM marked
-        WHERE NOT is_computed
-        UNION ALL
-        SELECT * EXCEPT (gap_ms, started_ms), reinterpret(sipHash128(site, visitor_id, started_ms), 'UUID') AS found_id
+        SELECT site, visitor_id, arrayFilter((at, before) -> at - before > 30 * 60 * 1000, times, arrayPushFront(arrayPopBack(times), -1000000000000000)) AS starts
         FROM
         (
-            SELECT
-                *,
-                -- RANGE, as rows of one hit come in any order: all of them are in the session that one of them begins.
-                max(if(gap_ms > 30 * 60 * 1000, toUnixTimestamp64Milli(occurred_at), -9223372036854775808)) OVER
-                    (PARTITION BY site, visitor_id ORDER BY occurred_at, hit_id RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS started_ms
-            FROM
-            (
-                SELECT
-                    *,
-                    toUnixTimestamp64Milli(occurred_at) - lagInFrame(toUnixTimestamp64Milli(occurred_at), 1, -1000000000000000) OVER
-                        (PARTITION BY site, visitor_id ORDER BY occurred_at, hit_id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS gap_ms
-                FROM marked
-                WHERE is_computed
-            )
+            SELECT site, visitor_id, arraySort(groupUniqArray(toUnixTimestamp64Milli(occurred_at))) AS times
+            FROM marked
+            WHERE is_computed
+            GROUP BY site, visitor_id
         )
     ),
     -- A tab that sleeps over half an hour tells the time of its page view in a session that is not the page view's: all of
-    -- it again, as heartbeats tell the time so far. Such time is the page view's, wherever it is told.
+    -- it again, as heartbeats tell the time so far. Such time is the page view's, wherever it is told. These are the page
+    -- views that may have hits of several sessions, and their first hit: the page view itself, where it is there.
+    strays AS
+    (
+        SELECT site, visitor_id, view_id, min((kind != 'page_view', occurred_at, hit_id, session_id)) AS first
+        FROM marked
+        WHERE view_id != none
+        GROUP BY site, visitor_id, view_id
+        HAVING min(session_id) != max(session_id) OR max(occurred_at) - min(occurred_at) > 30 * 60
+    ),
     homed AS
     (
-        SELECT *, if(kind = 'heartbeat' AND view_id != none, home_id, found_id) AS own_id
-        FROM
-        (
-            SELECT
-                *,
-                first_value(found_id) OVER (PARTITION BY site, visitor_id, view_id ORDER BY kind != 'page_view', occurred_at, hit_id) AS home_id
-            FROM (SELECT *, if(kind = 'page_view', hit_id, page_view_id) AS view_id FROM found)
-        )
+        SELECT
+            m.* EXCEPT (site, visitor_id, view_id),
+            m.site AS site,
+            m.visitor_id AS visitor_id,
+            m.view_id AS view_id,
+            if(m.is_computed, reinterpret(sipHash128(m.site, m.visitor_id, arrayLast(start -> start <= toUnixTimestamp64Milli(m.occurred_at), b.starts)), 'UUID'), m.session_id) AS found_id,
+            if(s.first.2 = toDateTime64(0, 3, 'UTC'), found_id, if(s.first.4 = none, reinterpret(sipHash128(m.site, m.visitor_id, arrayLast(start -> start <= toUnixTimestamp64Milli(s.first.2), b.starts)), 'UUID'), s.first.4)) AS home_id,
+            if(m.kind = 'heartbeat' AND m.view_id != none, home_id, found_id) AS own_id
+        FROM marked AS m
+        LEFT ANY JOIN beginnings AS b ON m.site = b.site AND m.visitor_id = b.visitor_id
+        LEFT ANY JOIN strays AS s ON m.site = s.site AND m.visitor_id = s.visitor_id AND m.view_id = s.view_id
     ),
     grouped AS
     (
@@ -202,24 +217,23 @@ WITH
             visitor_id,
             own_id,
             argMin(is_computed, (own_id != found_id, occurred_at)) AS computed,
-            max(visitor_id_source IN ('daily_hash', 'none')) AS anonymous,
+            max(is_of_a_day) AS anonymous,
             min(occurred_at) AS start,
             maxIf(occurred_at, own_id = found_id) AS end,
             maxMapIf([view_id], [duration_ms], duration_ms > 0 AND (view_id = none OR own_id = home_id)) AS visible,
-            groupUniqArrayIf((occurred_at, hit_id, page_host, page_path), kind = 'page_view') AS views,
+            groupUniqArrayIf((occurred_at, hit_id, page), kind = 'page_view') AS views,
             groupUniqArrayIf((kind, hit_id), kind NOT IN ('page_view', 'heartbeat')) AS others,
-            argMinIf((source_kind, source_name, source_term), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
-            argMinIf((campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS campaign,
-            argMaxIf((source_kind, source_name, campaign_name), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS last_source,
-            argMinIf(device_kind, (occurred_at, hit_id), device_kind NOT IN ('', 'unknown')) AS device,
-            argMinIf(os, (occurred_at, hit_id), os != '') AS system,
-            argMinIf(browser, (occurred_at, hit_id), browser != '') AS browser_name,
-            argMinIf(language, (occurred_at, hit_id), language != '') AS spoken,
-            argMinIf((country, region, city), (occurred_at, hit_id), country != '') AS place,
-            argMinIf((network_organisation, network_domain), (occurred_at, hit_id), network_organisation != '' OR network_domain != '') AS network,
-            argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), (occurred_at, hit_id), company_name != '' OR company_domain != '') AS company,
-            argMaxIf(contact_name, (occurred_at, hit_id), contact_name != '') AS contact,
-            argMaxIf(contact_email, (occurred_at, hit_id), contact_email != '') AS email,
+            argMinIf(brought_by, rank, is_from_outside) AS source,
+            argMaxIf((brought_by.1, brought_by.2, brought_by.6), rank, is_from_outside) AS last_source,
+            argMinIf(client.1, rank, client.1 NOT IN ('', 'unknown')) AS device,
+            argMinIf(client.2, rank, client.2 != '') AS system,
+            argMinIf(client.3, rank, client.3 != '') AS browser_name,
+            argMinIf(client.4, rank, client.4 != '') AS spoken,
+            argMinIf(located, rank, located.1 != '') AS place,
+            argMinIf(connected, rank, connected.1 != '' OR connected.2 != '') AS network,
+            argMaxIf(known, rank, known.3 != '' OR known.4 != '') AS company,
+            argMaxIf(submitted.1, rank, submitted.1 != '') AS contact,
+            argMaxIf(submitted.2, rank, submitted.2 != '') AS email,
             -- A view that is there twice is one, the first.
             arraySort(views) AS ordered,
             arrayFilter((view, occurrence) -> occurrence = 1, ordered, arrayEnumerateUniq(ordered.2)) AS viewed
@@ -242,19 +256,19 @@ SELECT
     countEqual(others.1, 'outlink') AS outlinks,
     countEqual(others.1, 'search') AS searches,
     countEqual(others.1, 'form') AS forms,
-    arrayMap(view -> concat(view.3, view.4), viewed) AS viewed_pages,
+    arrayMap(view -> concat(view.3.1, view.3.2), viewed) AS viewed_pages,
     arrayMap(view -> toUnixTimestamp64Milli(view.1) - toUnixTimestamp64Milli(start), viewed) AS viewed_at_ms,
     arrayMap(view -> visible.2[indexOf(visible.1, view.2)], viewed) AS viewed_for_ms,
     if(source.1 = '', 'unknown', source.1) AS source_kind,
     source.2 AS source_name,
     source.3 AS source_term,
-    campaign.1 AS campaign_source,
-    campaign.2 AS campaign_medium,
-    campaign.3 AS campaign_name,
-    campaign.4 AS campaign_term,
-    campaign.5 AS campaign_content,
-    campaign.6 AS campaign_id,
-    campaign.7 AS click_id_kind,
+    source.4 AS campaign_source,
+    source.5 AS campaign_medium,
+    source.6 AS campaign_name,
+    source.7 AS campaign_term,
+    source.8 AS campaign_content,
+    source.9 AS campaign_id,
+    source.10 AS click_id_kind,
     if(last_source.1 = '', 'unknown', last_source.1) AS last_source_kind,
     last_source.2 AS last_source_name,
     last_source.3 AS last_campaign_name,

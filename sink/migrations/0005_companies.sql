@@ -11,7 +11,7 @@
 -- Hits that name nobody tell a company, too, by their network: what they did counts, though neither as visitor nor as visit.
 --
 -- Visits are counted by what tells their company before that is looked at: there are some thousand networks, and a million
--- visits. companies_between says the same as companies of fewer days, and its text has to stay the same.
+-- visits. companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay the same.
 
 CREATE TABLE IF NOT EXISTS {database}.network_kinds{on_cluster}
 (
@@ -25,7 +25,7 @@ ORDER BY network
 SETTINGS replicated_deduplication_window = 0
 COMMENT 'Networks whose name misleads, written by hand: INSERT INTO network_kinds (network, is_provider) VALUES (...).';
 
-CREATE OR REPLACE VIEW {database}.encounters{on_cluster}
+CREATE OR REPLACE VIEW {database}.encounters_between{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     day Date COMMENT 'Day on which it began, UTC.',
@@ -52,6 +52,7 @@ SELECT
     site, day, visitor_id, session_id, started_at, ended_at, page_views, visible_duration_ms, downloads, forms, country,
     network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
 FROM {database}.sessions
+WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL
 SELECT
     site,
@@ -72,14 +73,42 @@ SELECT
     argMax(company_name, (occurred_at, hit_id)) AS company_name,
     argMax(company_domain, (occurred_at, hit_id)) AS company_domain,
     argMax(partner_attributes, (occurred_at, hit_id)) AS partner_attributes
-FROM (SELECT *, if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000-0000-0000-000000000000'), page_view_id, hit_id) AS view_id FROM {database}.hits WHERE visitor_id = '' AND NOT is_bot)
+FROM (SELECT *, if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000-0000-0000-000000000000'), page_view_id, hit_id) AS view_id FROM {database}.hits WHERE visitor_id = '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8)
 GROUP BY site, view_id
+HAVING day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL
 SELECT
     site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, occurred_at, 0, 0, 0, 0, country,
     network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
 FROM {database}.hits
-WHERE kind = 'mail_open' AND visitor_id != '' AND NOT is_bot
+WHERE kind = 'mail_open' AND visitor_id != '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
+    AND toDate(occurred_at) BETWEEN {first_day:Date} AND {last_day:Date}
+COMMENT 'Visits, and what happened outside of visits, that began from one day to another, both included: encounters_between(first_day = ..., last_day = ...). Columns are those of encounters.';
+
+CREATE OR REPLACE VIEW {database}.encounters{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    day Date COMMENT 'Day on which it began, UTC.',
+    visitor_id String COMMENT 'Who, unique within a site; empty where nothing may be kept.',
+    session_id UUID COMMENT 'The visit; zero where it is none.',
+    started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
+    page_views UInt64 COMMENT 'Page views.',
+    visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds.',
+    downloads UInt64 COMMENT 'Downloads.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    network_organisation LowCardinality(String) COMMENT 'Organisation of the network.',
+    network_domain LowCardinality(String) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) COMMENT 'How partner data matched.',
+    company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.'
+)
+SQL SECURITY DEFINER
+AS SELECT *
+FROM {database}.encounters_between(first_day = '1970-01-01', last_day = '2100-01-01')
 COMMENT 'Visits, and what happened outside of visits: hits that name nobody, one row for each of their page views, and mails that were opened. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.companies{on_cluster}
@@ -120,7 +149,7 @@ WITH
             partner_matched_by,
             network_organisation,
             network_domain,
-            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_visitors), visitor_id, '') AS known_visitor,
+            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_links), visitor_id, '') AS known_visitor,
             min(started_at) AS start,
             max(ended_at) AS end,
             groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
@@ -238,7 +267,7 @@ WITH
             partner_matched_by,
             network_organisation,
             network_domain,
-            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_visitors), visitor_id, '') AS known_visitor,
+            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards WHERE site = {site:String} UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_links WHERE site = {site:String}), visitor_id, '') AS known_visitor,
             min(started_at) AS start,
             max(ended_at) AS end,
             groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
@@ -250,14 +279,15 @@ WITH
             sum(forms) AS form_count,
             argMaxIf(country, ended_at, country != '') AS seen_in,
             argMaxIf((partner, partner_attributes), ended_at, partner != '') AS told
-        FROM {database}.encounters
-        WHERE site = {site:String} AND day BETWEEN {first_day:Date} AND {last_day:Date}
+        FROM {database}.encounters_between(first_day = {first_day:Date}, last_day = {last_day:Date})
+        WHERE site = {site:String}
         GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
     ),
     addresses AS
     (
         SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company
         FROM {database}.visitor_cards
+        WHERE site = {site:String}
         GROUP BY site, visitor_id
     ),
     employers AS
@@ -269,6 +299,7 @@ WITH
                 position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain,
             groupUniqArray(contact) AS people
         FROM {database}.contact_visitors
+        WHERE site = {site:String}
         GROUP BY site, visitor_id
     ),
     known AS

@@ -36,7 +36,7 @@ WHERE kind = 'page_view' AND NOT is_bot AND page_title != ''
 GROUP BY site, page, month
 COMMENT 'Writes the titles of inserted page views.';
 
-CREATE OR REPLACE VIEW {database}.viewed_pages{on_cluster}
+CREATE OR REPLACE VIEW {database}.viewed_pages_between{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     day Date COMMENT 'Day on which the visit began, UTC; of a page view that names nobody, its own.',
@@ -69,6 +69,7 @@ ARRAY JOIN
     viewed_for_ms AS visible,
     arrayEnumerate(viewed_pages) AS place,
     arrayEnumerateUniq(viewed_pages) AS occurrence
+WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL
 SELECT
     site,
@@ -91,9 +92,29 @@ FROM
         max(duration_ms) AS visible
     FROM {database}.hits
     WHERE visitor_id = '' AND NOT is_bot AND view_id != toUUID('00000000-0000-0000-0000-000000000000')
+        AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
     GROUP BY site, view_id
     HAVING countIf(kind = 'page_view') > 0
 )
+WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
+COMMENT 'Page views of visits that began from one day to another, both included: viewed_pages_between(first_day = ..., last_day = ...). Columns are those of viewed_pages.';
+
+CREATE OR REPLACE VIEW {database}.viewed_pages{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    day Date COMMENT 'Day on which the visit began, UTC; of a page view that names nobody, its own.',
+    page LowCardinality(String) COMMENT 'Page, host and path.',
+    viewed_at DateTime64(3, 'UTC') COMMENT 'When it was viewed.',
+    visible_ms UInt32 COMMENT 'How long it was visible, milliseconds; 0 where not told.',
+    visitor_id String COMMENT 'Who; empty where nothing may be kept.',
+    session_id UUID COMMENT 'The visit; zero where it belongs to none.',
+    is_first_in_session Bool COMMENT 'True for the first view of this page in its visit.',
+    is_entry Bool COMMENT 'True where the visit began with it.',
+    is_exit Bool COMMENT 'True where no other page was viewed after it in the visit.'
+)
+SQL SECURITY DEFINER
+AS SELECT *
+FROM {database}.viewed_pages_between(first_day = '1970-01-01', last_day = '2100-01-01')
 COMMENT 'Page views, one row each, with their place in the visit. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.pages{on_cluster}
@@ -190,8 +211,8 @@ WITH
             countIf(is_exit) AS exit_count,
             countIf(visible_ms > 0) AS told,
             sum(visible_ms) AS visible
-        FROM {database}.viewed_pages
-        WHERE site = {site:String} AND day BETWEEN {first_day:Date} AND {last_day:Date}
+        FROM {database}.viewed_pages_between(first_day = {first_day:Date}, last_day = {last_day:Date})
+        WHERE site = {site:String}
         GROUP BY page
     )
 SELECT
@@ -273,8 +294,8 @@ AS SELECT
     uniqExactIf(visitor_id, visitor_id != '') AS visitors,
     uniqExactIf(session_id, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
     sum(visible_ms) AS total_visible_ms
-FROM {database}.viewed_pages
-WHERE site = {site:String} AND day BETWEEN {first_day:Date} - 1 AND {last_day:Date} 
+FROM {database}.viewed_pages_between(first_day = {first_day:Date} - 1, last_day = {last_day:Date})
+WHERE site = {site:String}
     AND if(startsWith({page:String}, '/'), substring(toString(page), position(page, '/')), toString(page)) LIKE {page:String}
     AND viewed_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND viewed_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
 GROUP BY time, page

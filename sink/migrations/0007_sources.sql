@@ -101,7 +101,7 @@ ORDER BY (site, goal)
 SETTINGS replicated_deduplication_window = 0
 COMMENT 'Goals of each site, written by hand: INSERT INTO goals (site, goal, kind, pattern) VALUES (...). They hold for the past, too.';
 
-CREATE OR REPLACE VIEW {database}.conversions{on_cluster}
+CREATE OR REPLACE VIEW {database}.conversions_between{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     goal LowCardinality(String) COMMENT 'Goal that was reached.',
@@ -125,10 +125,27 @@ SELECT
     toDate(min(h.occurred_at)) AS day
 FROM {database}.hits AS h
 INNER JOIN (SELECT site, goal, kind, pattern, value FROM {database}.goals FINAL WHERE is_active) AS g ON h.site = g.site AND h.kind = g.kind
-WHERE NOT h.is_bot
+WHERE NOT h.is_bot AND toDate(h.received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
     AND (h.site, h.kind) IN (SELECT site, kind FROM {database}.goals FINAL WHERE is_active)
     AND multiIf(h.kind = 'event', toString(h.event_name), h.kind IN ('download', 'outlink'), h.target_url, h.kind = 'search', h.search_term, toString(h.page_path)) LIKE g.pattern
 GROUP BY h.site, g.goal, h.hit_id
+HAVING day BETWEEN {first_day:Date} AND {last_day:Date}
+COMMENT 'Hits that reached a goal from one day to another, both included: conversions_between(first_day = ..., last_day = ...). Columns are those of conversions.';
+
+CREATE OR REPLACE VIEW {database}.conversions{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    goal LowCardinality(String) COMMENT 'Goal that was reached.',
+    value Float64 COMMENT 'What that is worth.',
+    hit_id UUID COMMENT 'Hit that reached it.',
+    visitor_id String COMMENT 'Who, unique within a site; empty where nothing may be kept.',
+    session_id UUID COMMENT 'Session of the hit, as given; zero where it is computed.',
+    occurred_at DateTime64(3, 'UTC') COMMENT 'When.',
+    day Date COMMENT 'Day of it, UTC.'
+)
+SQL SECURITY DEFINER
+AS SELECT *
+FROM {database}.conversions_between(first_day = '1970-01-01', last_day = '2100-01-01')
 COMMENT 'Hits that reached a goal, one row for each goal and hit. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.conversion_sources{on_cluster}
@@ -150,9 +167,8 @@ WITH
     reached AS
     (
         SELECT goal, value, hit_id, visitor_id, c.occurred_at AS reached_at
-        FROM {database}.conversions AS c
+        FROM {database}.conversions_between(first_day = {first_day:Date}, last_day = {last_day:Date}) AS c
         WHERE c.site = {site:String} AND visitor_id != ''
-            AND c.occurred_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND c.occurred_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
     ),
     visits AS
     (

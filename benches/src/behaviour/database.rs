@@ -101,6 +101,12 @@ impl Database {
         &self.name
     }
 
+    /// Where its server is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The sink's own client.
     #[must_use]
     pub fn clickhouse(&self) -> &ClickHouse {
@@ -185,6 +191,19 @@ impl Database {
 
     fn stamp(&self, value: &str) -> Result<(), BehaviourError> {
         self.ask(&format!("ALTER TABLE {{database}}.hits MODIFY COLUMN inserted_at DEFAULT {value}")).map(drop)
+    }
+
+    /// Waits until all that is inserted is old enough to be settled: sessions are settled only of hits of two minutes ago.
+    ///
+    /// # Errors
+    /// As [`Database::ask`].
+    pub fn wait_until_settleable(&self) -> Result<(), BehaviourError> {
+        let newest =
+            format!("SELECT max(inserted_at) < now64(3, 'UTC') - INTERVAL {BACK} SECOND FROM {{database}}.hits");
+        while self.ask(&newest)?.text == "0" {
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// Lets views be made anew, again and again until no visitor has hits that wait for it.

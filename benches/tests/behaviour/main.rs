@@ -6,8 +6,10 @@
 mod companies;
 mod content;
 mod funnels;
+mod goals;
 mod live;
 mod people;
+mod scores;
 mod sessions;
 mod stage;
 mod visitors;

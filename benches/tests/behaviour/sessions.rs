@@ -10,7 +10,7 @@ use crate::line;
 use crate::stage::{Stage, day, stage, thrice};
 
 /// Kind, name, term, campaign's source, medium and name of what brought a visitor.
-fn source(stage: &Stage, origin: Option<usize>) -> [String; 6] {
+pub fn source(stage: &Stage, origin: Option<usize>) -> [String; 6] {
     let Some(origin) = origin.map(|place| &stage.world.origins[place]) else {
         return [SourceKind::Unknown.as_str(), "", "", "", "", ""].map(str::to_owned);
     };

@@ -86,6 +86,19 @@ fn set(url: &str, database: &str) -> Stage {
     loader.load("again", again.into_iter());
     loader.settle();
     loader.load("last day", last.into_iter());
+    for rows in [
+        format!("goals (site, goal, kind, pattern, value) VALUES {}", crate::goals::rows()),
+        format!(
+            "content_groups (site, content_group, url_patterns, weight, half_life_days) VALUES {}",
+            crate::scores::group_rows()
+        ),
+        format!(
+            "score_rules (site, rule, kind, url_pattern, points, half_life_days, cap) VALUES {}",
+            crate::scores::rule_rows()
+        ),
+    ] {
+        database.ask(&format!("INSERT INTO {{database}}.{rows}")).unwrap();
+    }
     let (ledger, database) = (traffic.into_ledger(), database.clone());
     Stage { ledger, world, database, _runtime: runtime }
 }

@@ -3,6 +3,7 @@
 use local::TestStack;
 use schemas::EnrichedHit;
 
+use crate::settled::settled;
 use crate::support::Place;
 
 pub const MINUTE: i64 = 60_000;
@@ -19,10 +20,12 @@ pub enum Arrival {
     Repeated,
     /// The same, and every second hit a week after it happened.
     RepeatedAndLate,
+    /// The same, where sessions were settled before the late ones came, and after all of them.
+    RepeatedAndLateAndSettled,
 }
 
-/// The best and the worst.
-pub const ARRIVALS: [Arrival; 2] = [Arrival::Plain, Arrival::RepeatedAndLate];
+/// The best, the worst, and what becomes of the worst.
+pub const ARRIVALS: [Arrival; 3] = [Arrival::Plain, Arrival::RepeatedAndLate, Arrival::RepeatedAndLateAndSettled];
 
 /// A database in which the hits have arrived.
 pub async fn arrived(
@@ -32,7 +35,13 @@ pub async fn arrived(
     mut hits: Vec<EnrichedHit<'static>>,
 ) -> Place {
     let place = Place::migrated(stack, test).await;
-    if arrival == Arrival::RepeatedAndLate {
+    let is_settled = arrival == Arrival::RepeatedAndLateAndSettled;
+    if is_settled {
+        let in_time: Vec<_> = hits.iter().skip(1).step_by(2).cloned().collect();
+        place.insert(&in_time).await;
+        settled(&place).await;
+    }
+    if matches!(arrival, Arrival::RepeatedAndLate | Arrival::RepeatedAndLateAndSettled) {
         hits.iter_mut().step_by(2).for_each(|hit| hit.hit.received_at = hit.occurred_at + 7 * DAY);
     }
     if arrival != Arrival::Plain {
@@ -42,6 +51,9 @@ pub async fn arrived(
         hits.rotate_left(3);
     }
     place.insert(&hits).await;
+    if is_settled {
+        settled(&place).await;
+    }
     place
 }
 

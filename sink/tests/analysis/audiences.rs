@@ -144,38 +144,40 @@ async fn days_count_who_was_in_at_their_end() {
 #[tokio::test]
 async fn audiences_are_made_of_audiences() {
     let Some(stack) = local::database_or_skip("audiences_are_made_of_audiences") else { return };
-    let place = arrived(stack, "algebra", Arrival::Plain, visits()).await;
-    // By name, both come before the one that they need.
-    define(&place, "z often", "sessions >= 2").await.unwrap();
-    define(&place, "y prices", "visitor_id IN ('anna', 'cleo')").await.unwrap();
-    define(&place, "a both", "audience('z often') AND audience('y prices')").await.unwrap();
-    define(&place, "b either", "audience('z often') OR audience('y prices')").await.unwrap();
-    define(&place, "c only", "audience('z often') AND NOT audience('y prices')").await.unwrap();
-    assert_eq!(refresh(&place).await.lines().count(), 5);
-    assert_eq!(members(&place, "a both"), "['anna']");
-    assert_eq!(members(&place, "b either"), "['anna','ben','cleo']");
-    assert_eq!(members(&place, "c only"), "['ben']");
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "algebra", arrival, visits()).await;
+        // By name, both come before the one that they need.
+        define(&place, "z often", "sessions >= 2").await.unwrap();
+        define(&place, "y prices", "visitor_id IN ('anna', 'cleo')").await.unwrap();
+        define(&place, "a both", "audience('z often') AND audience('y prices')").await.unwrap();
+        define(&place, "b either", "audience('z often') OR audience('y prices')").await.unwrap();
+        define(&place, "c only", "audience('z often') AND NOT audience('y prices')").await.unwrap();
+        assert_eq!(refresh(&place).await.lines().count(), 5);
+        assert_eq!(members(&place, "a both"), "['anna']");
+        assert_eq!(members(&place, "b either"), "['anna','ben','cleo']");
+        assert_eq!(members(&place, "c only"), "['ben']");
 
-    let refused = |result: Result<String, SinkError>, part: &str| {
-        let error = result.unwrap_err().to_string();
-        assert!(error.contains(part), "{error}");
-    };
-    refused(define(&place, "d", "audience('nowhere')").await, "no audience of the same site");
-    refused(define(&place, "d", "audience('d')").await, "asks for itself");
-    refused(define(&place, "z often", "NOT audience('c only')").await, "asks for itself, by way of c only");
-    refused(audiences(&place, &["drop", "z often", "--site=shop"]).await, "asks for it");
-    refused(audiences(&place, &["drop", "e", "--site=shop"]).await, "no audience e");
-    let companies =
-        audiences(&place, &["define", "c only", "--site=shop", "--members=companies", "--condition=TRUE"]).await;
-    refused(companies, "has visitors as members");
-    let elsewhere = audiences(&place, &["define", "d", "--site=blog", "--condition=audience('z often')"]).await;
-    refused(elsewhere, "no audience of the same site");
+        let refused = |result: Result<String, SinkError>, part: &str| {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        };
+        refused(define(&place, "d", "audience('nowhere')").await, "no audience of the same site");
+        refused(define(&place, "d", "audience('d')").await, "asks for itself");
+        refused(define(&place, "z often", "NOT audience('c only')").await, "asks for itself, by way of c only");
+        refused(audiences(&place, &["drop", "z often", "--site=shop"]).await, "asks for it");
+        refused(audiences(&place, &["drop", "e", "--site=shop"]).await, "no audience e");
+        let companies =
+            audiences(&place, &["define", "c only", "--site=shop", "--members=companies", "--condition=TRUE"]).await;
+        refused(companies, "has visitors as members");
+        let elsewhere = audiences(&place, &["define", "d", "--site=blog", "--condition=audience('z often')"]).await;
+        refused(elsewhere, "no audience of the same site");
 
-    let dropped = audiences(&place, &["drop", "a both", "--site=shop"]).await.unwrap();
-    assert!(dropped.contains("1 left it"), "{dropped}");
-    assert_eq!(members(&place, "a both"), "[]");
-    let listed = audiences(&place, &["list"]).await.unwrap();
-    assert!(!listed.contains("a both") && listed.contains("shop/c only: 1 visitors\n"), "{listed}");
+        let dropped = audiences(&place, &["drop", "a both", "--site=shop"]).await.unwrap();
+        assert!(dropped.contains("1 left it"), "{dropped}");
+        assert_eq!(members(&place, "a both"), "[]");
+        let listed = audiences(&place, &["list"]).await.unwrap();
+        assert!(!listed.contains("a both") && listed.contains("shop/c only: 1 visitors\n"), "{listed}");
+    }
 }
 
 #[tokio::test]
@@ -186,21 +188,23 @@ async fn scores_interests_and_companies_make_audiences() {
         hit.network.organisation = "Steel Ltd".into();
         hit.network.domain = "steel.example".into();
     }
-    let place = arrived(stack, "made", Arrival::Plain, hits).await;
-    place.query(
-        "INSERT INTO {database}.score_rules (site, rule, kind, points) VALUES ('shop', 'views', 'page_view', 5)",
-    );
-    place.query("INSERT INTO {database}.content_groups (site, content_group, url_patterns, half_life_days) VALUES ('shop', 'Prices', ['/prices'], 0)");
-    define(&place, "hot", "lead_score_at_least(10)").await.unwrap();
-    define(&place, "buyers", "interest_at_least('Prices', 1)").await.unwrap();
-    let companies = "sessions > 3 AND has(evidence, 'network') AND partner_attributes['industry'] = ''";
-    audiences(&place, &["define", "busy", "--site=shop", "--members=companies", "--condition", companies])
-        .await
-        .unwrap();
-    refresh(&place).await;
-    assert_eq!(members(&place, "hot"), "['anna','ben']");
-    assert_eq!(members(&place, "buyers"), "['anna']");
-    assert_eq!(members(&place, "busy"), "['steel.example']");
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "made", arrival, hits.clone()).await;
+        place.query(
+            "INSERT INTO {database}.score_rules (site, rule, kind, points) VALUES ('shop', 'views', 'page_view', 5)",
+        );
+        place.query("INSERT INTO {database}.content_groups (site, content_group, url_patterns, half_life_days) VALUES ('shop', 'Prices', ['/prices'], 0)");
+        define(&place, "hot", "lead_score_at_least(10)").await.unwrap();
+        define(&place, "buyers", "interest_at_least('Prices', 1)").await.unwrap();
+        let companies = "sessions > 3 AND has(evidence, 'network') AND partner_attributes['industry'] = ''";
+        audiences(&place, &["define", "busy", "--site=shop", "--members=companies", "--condition", companies])
+            .await
+            .unwrap();
+        refresh(&place).await;
+        assert_eq!(members(&place, "hot"), "['anna','ben']");
+        assert_eq!(members(&place, "buyers"), "['anna']");
+        assert_eq!(members(&place, "busy"), "['steel.example']");
+    }
 }
 
 /// Whatever stands in a name, a condition or a row that somebody wrote past the command: it stays a text.

@@ -75,6 +75,24 @@ async fn contacts_and_companies_have_what_their_visitors_have() {
         let expected = ["steel.example\tPrices\t3\t0.5\t3\t3", "steel.example\tPumps\t3\t0.5\t2\t3"];
         assert_eq!(lines(&place, interests), expected, "{arrival:?}");
 
+        let of_days = |first: &str, last: &str| {
+            lines(
+                &place,
+                &format!(
+                    "SELECT company, company_name, content_group, score, share, visitors, page_views, first_day, last_day \
+                     FROM {{database}}.company_interests_between(site = 'shop', first_day = '{first}', last_day = '{last}') \
+                     ORDER BY content_group"
+                ),
+            )
+        };
+        let expected = [
+            "steel.example\tSteel Limited\tPrices\t3\t0.5\t3\t3\t2026-03-10\t2026-03-10",
+            "steel.example\tSteel Limited\tPumps\t3\t0.5\t2\t3\t2026-03-10\t2026-03-10",
+        ];
+        assert_eq!(of_days("2026-03-10", "2026-03-10"), expected, "{arrival:?}");
+        assert!(of_days("2026-03-01", "2026-03-09").is_empty(), "{arrival:?}");
+        assert!(of_days("2026-03-11", "2026-03-31").is_empty(), "{arrival:?}");
+
         // She is parted from the device at home, which counts at once, and for what was done before.
         place.query("INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, evidence) VALUES ('shop', 'anna@steel.example', 'anna at home', false, 'by hand')");
         let scores = "SELECT contact, score, visitors FROM {database}.contact_lead_scores WHERE site = 'shop'";

@@ -46,13 +46,13 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 async fn the_evidence_is_weighed_and_providers_are_marked() {
     let Some(stack) = local::database_or_skip("the_evidence_is_weighed_and_providers_are_marked") else { return };
     in_every_state(stack, "evidence", visits(), |place, state| {
-        let columns = "company, company_name, evidence, confidence, is_provider, days, visitors, sessions, page_views, contacts, last_seen";
+        let columns = "company, company_name, evidence, confidence, is_provider, days, is_returning, visitors, sessions, page_views, contacts, last_seen";
         let found = place.query(&format!("SELECT {columns} FROM {{database}}.companies WHERE site = 'shop' ORDER BY company"));
         let expected = [
-            "mill works gmbh\tMill Works GmbH\t['network']\t50\tfalse\t1\t1\t1\t1\t[]\t2026-03-10 14:00:00.000",
+            "mill works gmbh\tMill Works GmbH\t['network']\t50\tfalse\t1\tfalse\t1\t1\t1\t[]\t2026-03-10 14:00:00.000",
             // Two visits of Anna, one of Cleo, and a page view of nobody.
-            "steel.example\tSteel Limited\t['partner','contact_email']\t80\tfalse\t2\t2\t3\t3\t['anna@mail.steel.example']\t2026-03-10 15:00:00.000",
-            "telecom.example\tExample Telecom AG\t['network']\t5\ttrue\t1\t1\t1\t0\t['ben@gmail.com']\t2026-03-10 12:00:00.000",
+            "steel.example\tSteel Limited\t['partner','contact_email']\t80\tfalse\t2\ttrue\t2\t3\t3\t['anna@mail.steel.example']\t2026-03-10 15:00:00.000",
+            "telecom.example\tExample Telecom AG\t['network']\t5\ttrue\t1\tfalse\t1\t1\t0\t['ben@gmail.com']\t2026-03-10 12:00:00.000",
         ];
         assert_eq!(lines(&found), expected, "{state}");
         // The ninth of March alone.

@@ -81,54 +81,76 @@ async fn a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit() {
     assert_eq!(lines(&visitors(&place)), ["anna@steel.example\tdesk\tform", "anna@steel.example\tphone\tform"]);
 }
 
+/// What was undone stays so, however hits from before come: late, twice, or once more.
+#[tokio::test]
+async fn an_undone_link_stays_undone_however_older_hits_arrive() {
+    let name = "an_undone_link_stays_undone_however_older_hits_arrive";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let mut hits = anna();
+    hits.push(form(7, "phone", 3 * HOUR, ["", "anna@steel.example", ""]));
+    in_every_state(stack, "undone", hits, |place, state| {
+        place.query(
+            "INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, evidence, linked_at) \
+             VALUES ('shop', 'anna@steel.example', 'phone', false, 'borrowed', '2026-03-10 16:00:00')",
+        );
+        assert_eq!(visitors(place), "anna@steel.example\tdesk\tform", "{state}");
+        let done = "SELECT visitors FROM {database}.contact_activity WHERE contact = 'anna@steel.example'";
+        assert_eq!(place.query(done), "['desk']", "{state}");
+    })
+    .await;
+}
+
 /// One merged into a second, which is merged into a third, is the third; taken back, each is themselves again.
 #[tokio::test]
 async fn contacts_are_merged_and_parted_again() {
     let Some(stack) = local::database_or_skip("contacts_are_merged_and_parted_again") else { return };
-    let place = Place::migrated(stack, "merged").await;
-    let hits = [
+    let hits = vec![
         form(1, "one", 0, ["A", "a@x.example", "1"]),
         form(2, "two", HOUR, ["", "b@x.example", "2"]),
         form(3, "three", 2 * HOUR, ["C", "c@x.example", ""]),
     ];
-    place.insert(&hits).await;
+    in_every_state(stack, "merged", hits, |place, state| {
+    place.query("TRUNCATE TABLE {database}.contact_merges");
     place.query(
         "INSERT INTO {database}.contact_merges (site, contact, merged_into, decided_at) VALUES \
          ('shop', 'a@x.example', 'b@x.example', '2026-03-11 00:00:00'), ('shop', 'b@x.example', 'c@x.example', '2026-03-11 00:00:00')",
     );
     let contacts = || place.query("SELECT contact, name, phone, emails FROM {database}.contacts ORDER BY contact");
-    assert_eq!(contacts(), "c@x.example\tC\t2\t['a@x.example','b@x.example','c@x.example']");
+    assert_eq!(contacts(), "c@x.example\tC\t2\t['a@x.example','b@x.example','c@x.example']", "{state}");
     let visitors = place.query("SELECT DISTINCT contact, groupArray(visitor_id) FROM (SELECT * FROM {database}.contact_visitors ORDER BY visitor_id) GROUP BY contact");
-    assert_eq!(visitors, "c@x.example\t['one','three','two']");
+    assert_eq!(visitors, "c@x.example\t['one','three','two']", "{state}");
     place.query(
         "INSERT INTO {database}.contact_merges (site, contact, merged_into, is_merged, decided_at) VALUES \
          ('shop', 'b@x.example', 'c@x.example', false, '2026-03-12 00:00:00')",
     );
     let expected = ["b@x.example\tA\t2\t['a@x.example','b@x.example']", "c@x.example\tC\t\t['c@x.example']"];
-    assert_eq!(lines(&contacts()), expected);
+    assert_eq!(lines(&contacts()), expected, "{state}");
+    })
+    .await;
 }
 
 /// What comes later counts, whoever says it; who said it stands beside.
 #[tokio::test]
 async fn imports_and_partners_tell_fields_too() {
     let Some(stack) = local::database_or_skip("imports_and_partners_tell_fields_too") else { return };
-    let place = Place::migrated(stack, "imported").await;
     let mut known = form(1, "one", 0, ["A", "a@x.example", "1"]);
     known.partner = Some(schemas::PartnerMatch {
         partner: "Data House".into(),
         company_name: "X Works".into(),
         ..schemas::PartnerMatch::default()
     });
-    place.insert(&[known]).await;
+    in_every_state(stack, "imported", vec![known], |place, state| {
     place.query(
         "INSERT INTO {database}.contact_cards (site, contact, submitted_at, source_name, email, phone, job_title) VALUES \
          ('shop', 'a@x.example', '2026-03-11 00:00:00', 'fair 2026', 'a@x.example', '2', 'Buyer')",
     );
     let question =
         "SELECT name, name_source, phone, phone_source, job_title, company, company_source FROM {database}.contacts";
-    assert_eq!(place.query(question), "A\tform\t2\timport\tBuyer\tX Works\tpartner");
+    assert_eq!(place.query(question), "A\tform\t2\timport\tBuyer\tX Works\tpartner", "{state}");
     let source = "SELECT source, source_name FROM {database}.contact_history WHERE field IN ('job_title', 'company') ORDER BY source";
-    assert_eq!(lines(&place.query(source)), ["import\tfair 2026", "partner\tData House"]);
+    assert_eq!(lines(&place.query(source)), ["import\tfair 2026", "partner\tData House"], "{state}");
+    })
+    .await;
 }
 
 /// Of decisions that lead in a circle the oldest is passed over: all are one person, and always the same.

@@ -10,6 +10,7 @@ mod keeping;
 mod live;
 mod rebuilding;
 mod sessions;
+mod settled;
 mod settling;
 mod sources;
 mod states;

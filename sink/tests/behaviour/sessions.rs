@@ -1,6 +1,6 @@
 //! Sessions and visitors: whatever order and however often hits come.
 
-use schemas::{Kind, SourceKind};
+use schemas::{DeviceKind, Kind, SourceKind};
 
 use crate::states::{DAY, HOUR, MINUTE, from_source, in_every_state, in_session, lines, on_site, visible};
 use crate::support::{hit, page_view};
@@ -118,17 +118,22 @@ async fn a_customer_knows_visitors_over_all_of_their_sites() {
     let Some(stack) = local::database_or_skip("a_customer_knows_visitors_over_all_of_their_sites") else { return };
     let mut anonymous = page_view(4, "hash", 0, "/");
     anonymous.hit.visitor_id_source = schemas::VisitorIdSource::DailyHash;
+    let mut by_desk = from_source(page_view(1, "anna", 0, "/"), SourceKind::Search, "Google");
+    by_desk.device.kind = DeviceKind::Desktop;
+    let mut by_phone = from_source(page_view(2, "anna", HOUR, "/"), SourceKind::Social, "LinkedIn");
+    by_phone.device.kind = DeviceKind::Mobile;
     let hits = vec![
-        in_session(from_source(page_view(1, "anna", 0, "/"), SourceKind::Search, "Google"), 0xa1),
-        on_site(in_session(page_view(2, "anna", HOUR, "/"), 0xa2), "blog"),
+        in_session(by_desk, 0xa1),
+        on_site(in_session(by_phone, 0xa2), "blog"),
         on_site(in_session(page_view(3, "anna", 2 * HOUR, "/"), 0xa3), "other"),
         anonymous,
     ];
     in_every_state(stack, "customer", hits, |place, state| {
         place.query("INSERT INTO {database}.customer_sites VALUES ('acme', 'shop'), ('acme', 'blog')");
-        let question = "SELECT customer, visitor_id, sites, first_site, sessions, page_views, first_source_name, last_seen \
-                        FROM {database}.customer_visitors";
-        let expected = "acme\tanna\t['blog','shop']\tshop\t2\t2\tGoogle\t2026-03-10 13:00:00.000";
+        let question = "SELECT customer, visitor_id, sites, first_site, sessions, page_views, first_source_name, last_seen, \
+                        first_seen, last_source_kind, last_source_name, devices FROM {database}.customer_visitors";
+        let expected = "acme\tanna\t['blog','shop']\tshop\t2\t2\tGoogle\t2026-03-10 13:00:00.000\t\
+                        2026-03-10 12:00:00.000\tsocial\tLinkedIn\t['desktop','mobile']";
         assert_eq!(place.query(question), expected, "{state}");
     })
     .await;

@@ -4,6 +4,7 @@ use local::TestStack;
 use schemas::{Contact, EnrichedHit, Kind, SourceKind};
 use uuid::Uuid;
 
+pub use crate::settled::settled;
 use crate::support::{Place, hit};
 
 pub const MINUTE: i64 = 60_000;
@@ -32,24 +33,6 @@ pub async fn in_every_state(
     check(&place, "settled");
     place.insert(&[early, late].concat()).await;
     check(&place, "loaded once more");
-}
-
-/// Lets time pass for what is inserted and for how far it is settled, and settles it.
-pub async fn settled(place: &Place) {
-    for job in ["settle_sessions", "confirm_settlements"] {
-        place.query(&format!("SYSTEM STOP VIEW {{database}}.{job}"));
-        place.query(&format!("SYSTEM WAIT VIEW {{database}}.{job}"));
-    }
-    let earlier = "inserted_at = inserted_at - INTERVAL 10 MINUTE WHERE true SETTINGS mutations_sync = 1";
-    place.query(&format!("ALTER TABLE {{database}}.hits UPDATE {earlier}"));
-    place.query(
-        "INSERT INTO {database}.settlements SELECT argMax(until, confirmed_at) - INTERVAL 10 MINUTE, now64(3) \
-         FROM {database}.settlements",
-    );
-    // A settling that is not confirmed yet would be of another time.
-    place.query("ALTER TABLE {database}.settled_sessions DELETE WHERE site = '' SETTINGS mutations_sync = 1");
-    sink::views::settle::settle(&place.clickhouse(), |_| ()).await.unwrap();
-    assert_eq!(place.query("SELECT count() FROM {database}.unsettled_visitors"), "0");
 }
 
 /// The lines of an answer.

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use anyhow::Context;
 use benches::behaviour::Database;
 
 use crate::cost::{Cost, Load};
@@ -28,14 +27,17 @@ impl Report {
     pub fn new(options: &Options) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let text = format!(
-            "# Behaviour\n\n{} hits of 90 days on 5 sites, seed {}, {processors} processors, medians of {}.\n",
-            options.hits, options.seed, options.rounds
+            "## Behaviour\n\n{}. {} hits of 90 days on 5 sites were asked for, seed {}, {processors} processors, medians of {}.\n",
+            benches::results::origin(),
+            options.hits,
+            options.seed,
+            options.rounds
         );
         Self { text }
     }
 
     fn section(&mut self, title: &str, lines: &[String]) {
-        let _ = writeln!(self.text, "\n## {title}\n\n{}", lines.join("\n"));
+        let _ = writeln!(self.text, "\n### {title}\n\n{}", lines.join("\n"));
     }
 
     /// How fast traffic is made.
@@ -46,16 +48,28 @@ impl Report {
     /// How loading went.
     pub fn loaded(&mut self, filled: &Filled) {
         let rate = filled.hits as f64 / filled.loading.as_secs_f64();
+        let minutes = |time: Duration| time.as_secs_f64() / 60.0;
         let lines = [
-            format!("{} hits in {:.0} s, {rate:.0} a second.", filled.hits, filled.loading.as_secs_f64()),
-            format!("Settled after {:.0} s more.", filled.settling.as_secs_f64()),
             format!(
-                "ClickHouse's processor time: {:.1} us a hit while loading, {:.1} until all was settled and merged.",
+                "**{} hits** in {:.1} minutes, {rate:.0} a second; their sessions were made in {:.1} minutes more.",
+                filled.hits,
+                minutes(filled.loading),
+                minutes(filled.settling)
+            ),
+            format!(
+                "ClickHouse's processor time: {:.1} us a hit while loading, {:.1} for the sessions.",
                 each(filled.loading_processor, filled.hits),
-                each(filled.processor, filled.hits)
+                each(filled.settling_processor, filled.hits)
             ),
         ];
         self.section("Load", &lines);
+    }
+
+    /// Whether all merges had ended.
+    pub fn merged(&mut self, is_all: bool) {
+        if !is_all {
+            self.text.push_str("\nHits were still being merged while all that follows was measured.\n");
+        }
     }
 
     /// What settling costs from day to day.
@@ -123,8 +137,9 @@ impl Report {
     }
 
     /// How questions were answered.
-    pub fn questions(&mut self, all: &[Measured]) {
+    pub fn questions(&mut self, all: &[Measured], waiting: u64) {
         let mut lines = vec![
+            format!("Asked while {waiting} hits of the last minutes were not settled.\n"),
             "| question | target, ms | median, ms | fastest, slowest | rows read | MB read | lines | |".to_owned(),
             "|---|---|---|---|---|---|---|---|".to_owned(),
         ];
@@ -153,7 +168,7 @@ impl Report {
     pub fn write(&self, options: &Options) -> anyhow::Result<()> {
         println!("{}", self.text);
         match &options.output {
-            Some(path) => std::fs::write(path, &self.text).with_context(|| format!("can't write {}", path.display())),
+            Some(folder) => Ok(benches::results::write_section(folder, "behaviour", &self.text)?),
             None => Ok(()),
         }
     }

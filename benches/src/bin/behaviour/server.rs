@@ -60,6 +60,26 @@ impl Server {
     }
 }
 
+/// Merges what sessions consist of, which elsewhere is done an hour later, and waits for all merges, but not for ever. True
+/// where nothing was left to merge.
+pub fn merge(database: &Database, deadline: Instant) -> anyhow::Result<bool> {
+    let weeks = "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = '{database}' \
+                 AND table = 'settled_sessions' ORDER BY partition_id DESC";
+    for week in database.lines(weeks)? {
+        if Instant::now() < deadline {
+            database.ask(&format!("OPTIMIZE TABLE {{database}}.settled_sessions PARTITION ID '{week}' FINAL"))?;
+        }
+    }
+    let merging = "SELECT count() FROM system.merges WHERE database = '{database}'";
+    while database.ask(merging)?.text != "0" {
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(true)
+}
+
 /// Waits until nothing is merged any more.
 pub fn rest(database: &Database) -> anyhow::Result<()> {
     let deadline = Instant::now() + PATIENCE;

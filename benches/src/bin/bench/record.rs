@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use benches::results::{FIGURES, TEXT, origin};
 
-use crate::report::{self, Report};
+use crate::report::Report;
 
-/// The figures themselves, from which the next run goes on.
-const FIGURES: &str = "results.json";
-const TEXT: &str = "RESULTS.md";
 const PLOT: &str = "latency.svg";
 
 /// A report, and where it is kept.
@@ -47,7 +45,7 @@ impl Record {
     /// Changes one part, and writes all of it.
     pub fn write(&mut self, part: &str, change: impl FnOnce(&mut Report)) -> anyhow::Result<()> {
         change(&mut self.report);
-        self.report.origins.insert(part.to_owned(), report::origin());
+        self.report.origins.insert(part.to_owned(), origin());
         self.report.clickhouse.clone_from(&self.clickhouse);
         if let Some(plot) = self.report.plot() {
             replace(&self.folder.join(PLOT), &plot)?;
@@ -77,10 +75,12 @@ mod tests {
         let mut record = Record::open(folder.path(), "26".to_owned()).unwrap();
         record.write("search", |report| report.search = vec![step(4_321.0)]).unwrap();
         drop(record);
+        // What another program adds stays, too.
+        benches::results::write_section(folder.path(), "behaviour", "## Behaviour\n\n60 bytes").unwrap();
         let mut record = Record::open(folder.path(), "26".to_owned()).unwrap();
         record.write("long run", |report| report.runs = vec![step(25_000.0)]).unwrap();
         let text = std::fs::read_to_string(record.file()).unwrap();
-        assert!(text.contains("| 4,321 ") && text.contains("| 25,000 "), "{text}");
+        assert!(text.contains("| 4,321 ") && text.contains("| 25,000 ") && text.contains("\n60 bytes\n"), "{text}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod targets;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::process::Command;
 
+use benches::results::told;
 use serde::{Deserialize, Serialize};
 
 use crate::nginx::Nginx;
@@ -29,17 +29,11 @@ pub struct Report {
     pub search: Vec<Step>,
     pub runs: Vec<Step>,
     pub profiles: Vec<Profile>,
+    /// What the program `behaviour` found: its section, as it stands.
+    #[serde(default)]
+    pub behaviour: String,
     /// What `cargo bench` printed.
     pub micro: String,
-}
-
-/// When and of what something is measured that is measured now.
-pub fn origin() -> String {
-    let changed =
-        if told("git", &["status", "--porcelain"]).is_empty() { "" } else { ", with changes that are not committed" };
-    let (date, commit) =
-        (told("date", &["-u", "+%Y-%m-%d %H:%M UTC"]), told("git", &["rev-parse", "--short=12", "HEAD"]));
-    format!("{date}, commit {commit}{changed}")
 }
 
 impl Report {
@@ -55,6 +49,9 @@ impl Report {
         tables::stages(&mut text, self.stages.as_ref());
         tables::path(&mut text, &self.search, &self.runs);
         tables::profiles(&mut text, &self.profiles);
+        if !self.behaviour.is_empty() {
+            let _ = writeln!(text, "\n{}", self.behaviour.trim());
+        }
         if !self.micro.is_empty() {
             let _ = writeln!(text, "\n## Step by step\n\n```text\n{}\n```", self.micro.trim());
         }
@@ -109,13 +106,6 @@ impl Report {
         }
         text
     }
-}
-
-/// The first line that a program prints, or nothing.
-fn told(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or_default().trim().to_owned()
 }
 
 /// From the name of its jar.
