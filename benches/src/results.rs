@@ -32,11 +32,20 @@ pub enum ResultsError {
     },
 }
 
+/// What `git status` leaves out: results that were written a moment ago are no change to what is measured.
+const NO_CHANGE: [&str; 5] = [
+    "--",
+    ":/",
+    ":(top,exclude)benches/RESULTS.md",
+    ":(top,exclude)benches/results.json",
+    ":(top,exclude)benches/*.svg",
+];
+
 /// When and of what something is measured that is measured now.
 #[must_use]
 pub fn origin() -> String {
-    let changed =
-        if told("git", &["status", "--porcelain"]).is_empty() { "" } else { ", with changes that are not committed" };
+    let status = [&["status", "--porcelain"][..], &NO_CHANGE].concat();
+    let changed = if told("git", &status).is_empty() { "" } else { ", with changes that are not committed" };
     let (date, commit) =
         (told("date", &["-u", "+%Y-%m-%d %H:%M UTC"]), told("git", &["rev-parse", "--short=12", "HEAD"]));
     format!("{date}, commit {commit}{changed}")
