@@ -83,7 +83,8 @@ fn every_right_is_done_everywhere_and_nobody_else_notices() {
         return std::fs::remove_dir_all(&directory).unwrap();
     }
     let subjects = people::draw(seed, usize::try_from(count).unwrap());
-    let (open, findings): (Vec<_>, Vec<_>) = play(&directory, seed, subjects).into_iter().partition(is_open);
+    let (open, findings): (Vec<_>, Vec<_>) =
+        play(&directory, seed, subjects).into_iter().partition(|finding| is_open(finding));
     open.iter().for_each(|finding| tell(&format!("  OPEN, not judged: {finding}")));
     findings.iter().for_each(|finding| tell(&format!("  FINDING: {finding}")));
     assert!(findings.is_empty(), "{} findings; everything is kept in {}", findings.len(), directory.display());
@@ -92,7 +93,7 @@ fn every_right_is_done_everywhere_and_nobody_else_notices() {
 
 /// What is told and not judged, as it is not understood: after kills of the sink a report may tell fewer rows than went, and
 /// the order in which an objector's devices are told of the cookie differs from run to run.
-fn is_open(finding: &String) -> bool {
+fn is_open(finding: &str) -> bool {
     finding.starts_with("rows erased of ") || finding.starts_with("the cookie was given to ")
 }
 
