@@ -33,14 +33,20 @@ fn object(collector: &Fixture, keys: &Keys, site: &'static str, kind: SubjectKin
     producer.flush(Duration::from_secs(10)).unwrap();
 }
 
-#[test]
-fn who_objects_is_known_again_and_gets_the_cookie_that_says_so() {
+/// A collector with keys that has been told of Ada's visitor id and address. The file has to stay.
+fn where_ada_objects() -> (tempfile::NamedTempFile, Keys, Fixture) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), format!("one {}\n", "5a".repeat(32))).unwrap();
     let keys = Keys::open(file.path()).unwrap();
     let collector = Fixture::start(&[&format!("--privacy-keys={}", file.path().display())]);
     object(&collector, &keys, "demo", SubjectKind::VisitorId, "v-1");
     object(&collector, &keys, "demo", SubjectKind::Email, "ada@steel.example");
+    (file, keys, collector)
+}
+
+#[test]
+fn who_objects_is_known_again_and_gets_the_cookie_that_says_so() {
+    let (_file, keys, collector) = where_ada_objects();
     object(&collector, &keys, "drop", SubjectKind::VisitorId, "v-1");
 
     let known = [("cookie", "hitmeter_visitor=v-1")];
@@ -79,12 +85,7 @@ fn who_objects_is_known_again_and_gets_the_cookie_that_says_so() {
 /// What a site's people sent that can't be read is kept as a dead letter, but nothing of those who object.
 #[test]
 fn nothing_is_kept_of_what_cannot_be_read_where_its_person_objects_or_may() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("one {}\n", "5a".repeat(32))).unwrap();
-    let keys = Keys::open(file.path()).unwrap();
-    let collector = Fixture::start(&[&format!("--privacy-keys={}", file.path().display())]);
-    object(&collector, &keys, "demo", SubjectKind::VisitorId, "v-1");
-    object(&collector, &keys, "demo", SubjectKind::Email, "ada@steel.example");
+    let (_file, keys, collector) = where_ada_objects();
     object(&collector, &keys, "demo", SubjectKind::Phone, "+49304711");
     object(&collector, &keys, "drop", SubjectKind::VisitorId, "v-9");
     let says_so = |visitor: &str, site: &str, more: &str| {

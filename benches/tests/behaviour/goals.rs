@@ -1,12 +1,12 @@
 //! Goals, campaigns, and the ways through pages.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use benches::traffic::visit::{Action, Session, Visit};
 use schemas::{Kind, SourceKind};
 
 use crate::line;
-use crate::sessions::source;
+use crate::sessions::{Brought, source};
 use crate::stage::{Stage, day, stage};
 
 /// The goals of the site `shop`: name, kind, beginning of the path or nothing, and what it is worth.
@@ -91,17 +91,6 @@ fn conversions_are_credited_to_the_first_and_the_last_touch() {
     stage.compare(&question, credits.into_iter().map(line).collect());
 }
 
-/// Visits that a campaign brought on a day.
-#[derive(Default)]
-struct Brought<'a> {
-    sessions: usize,
-    visitors: BTreeSet<&'a str>,
-    bounces: usize,
-    page_views: usize,
-    forms: usize,
-    visible_ms: u64,
-}
-
 #[test]
 fn campaigns_brought_these_visits() {
     let Some(stage) = stage("campaigns_brought_these_visits") else { return };
@@ -110,13 +99,7 @@ fn campaigns_brought_these_visits() {
         let origin = session.origin.map(|place| &stage.world.origins[place]);
         let Some(campaign) = origin.and_then(|origin| origin.campaign.as_ref()) else { continue };
         let names = line!(campaign.source, campaign.medium, campaign.name, campaign.click_id_kind);
-        let brought = campaigns.entry((session.visit.site, day(session.started_at), names)).or_default();
-        brought.sessions += 1;
-        brought.visitors.insert(session.visit.visitor.id());
-        brought.bounces += usize::from(session.is_bounce());
-        brought.page_views += session.page_views;
-        brought.forms += session.count(Kind::Form);
-        brought.visible_ms += session.visible_ms;
+        campaigns.entry((session.visit.site, day(session.started_at), names)).or_default().add(&session);
     }
     let line = |((site, day, names), brought): ((usize, i64, String), Brought<'_>)| {
         let counts = line!(brought.sessions, brought.visitors.len(), brought.bounces, brought.page_views);

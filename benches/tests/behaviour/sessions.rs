@@ -91,16 +91,28 @@ fn sessions_are_the_visits_where_every_hit_is_there_three_times() {
     stage.compare(of_several, vec!["0".to_owned()]);
 }
 
-/// Sessions of a day and source.
+/// Sessions of a day and source, or campaign.
 #[derive(Default)]
-struct Brought<'a> {
-    sessions: usize,
-    visitors: BTreeSet<&'a str>,
-    bounces: usize,
-    page_views: usize,
-    downloads: usize,
-    forms: usize,
-    visible_ms: u64,
+pub struct Brought<'a> {
+    pub sessions: usize,
+    pub visitors: BTreeSet<&'a str>,
+    pub bounces: usize,
+    pub page_views: usize,
+    pub downloads: usize,
+    pub forms: usize,
+    pub visible_ms: u64,
+}
+
+impl<'a> Brought<'a> {
+    pub fn add(&mut self, session: &SessionTruth<'a>) {
+        self.sessions += 1;
+        self.visitors.insert(session.visit.visitor.id());
+        self.bounces += usize::from(session.is_bounce());
+        self.page_views += session.page_views;
+        self.downloads += session.count(Kind::Download);
+        self.forms += session.count(Kind::Form);
+        self.visible_ms += session.visible_ms;
+    }
 }
 
 #[test]
@@ -110,14 +122,7 @@ fn sources_brought_these_sessions() {
     for session in stage.ledger.sessions(&stage.world) {
         let [kind, name, _, campaign @ ..] = source(stage, session.origin);
         let key = (session.visit.site, day(session.started_at), kind, name, campaign);
-        let brought = sources.entry(key).or_default();
-        brought.sessions += 1;
-        brought.visitors.insert(session.visit.visitor.id());
-        brought.bounces += usize::from(session.is_bounce());
-        brought.page_views += session.page_views;
-        brought.downloads += session.count(Kind::Download);
-        brought.forms += session.count(Kind::Form);
-        brought.visible_ms += session.visible_ms;
+        sources.entry(key).or_default().add(&session);
     }
     let line =
         |((site, day, kind, name, campaign), brought): ((usize, i64, String, String, [String; 3]), Brought<'_>)| {

@@ -165,8 +165,21 @@ struct OfSite {
     people: HashMap<(SubjectKind, Subject), Said>,
     /// How many directives were hashed with each key.
     key_names: HashMap<String, usize>,
-    /// How many directives are noted beside hits.
-    noted: usize,
+    /// How many of them are objections.
+    objecting: usize,
+    /// How many are corrections.
+    corrected: usize,
+}
+
+impl OfSite {
+    /// Where directives of this right are counted that are noted beside hits.
+    fn noted(&mut self, action: PrivacyAction) -> Option<&mut usize> {
+        match action {
+            PrivacyAction::Object => Some(&mut self.objecting),
+            PrivacyAction::Rectify => Some(&mut self.corrected),
+            _ => None,
+        }
+    }
 }
 
 /// All directives that are about hits.
@@ -239,7 +252,9 @@ impl Directives {
         let place = self.place(directive)?;
         let site = self.sites.entry(place.site.clone()).or_default();
         *site.key_names.entry(place.key_name.clone()).or_default() += 1;
-        site.noted += usize::from(is_noted(directive.action));
+        if let Some(count) = site.noted(directive.action) {
+            *count += 1;
+        }
         let person = site.people.entry((place.kind, place.subject)).or_default();
         person.insert(key.to_vec(), Word::of(directive));
         self.places.insert(key.to_vec(), place);
@@ -251,11 +266,12 @@ impl Directives {
         let Some(site) = self.sites.get_mut(&place.site) else { return };
         let of = (place.kind, place.subject);
         if let Some(person) = site.people.get_mut(&of) {
-            if let Some(word) = person.remove(key) {
-                site.noted -= usize::from(is_noted(word.action));
-            }
+            let word = person.remove(key);
             if person.is_empty() {
                 site.people.remove(&of);
+            }
+            if let Some(count) = word.and_then(|word| site.noted(word.action)) {
+                *count -= 1;
             }
         }
         if let Some(count) = site.key_names.get_mut(&place.key_name) {
@@ -335,7 +351,7 @@ impl Directives {
     /// What is to be noted of one name.
     #[must_use]
     pub fn notes(&self, site: &str, kind: SubjectKind, value: &str) -> Vec<Note> {
-        let Some(of) = self.sites.get(site).filter(|of| of.noted > 0) else { return Vec::new() };
+        let Some(of) = self.sites.get(site).filter(|of| of.objecting + of.corrected > 0) else { return Vec::new() };
         let all = self.said(of, site, kind, &normal(kind, value));
         let erased_until = Rights::of(all.iter().flat_map(|(said, _)| said.values())).erased_until();
         let words = all.iter().flat_map(|(said, _)| said.values()).filter(|word| Some(word.at) > erased_until);
@@ -356,8 +372,7 @@ impl Directives {
     /// Whether anybody at all objects at a site.
     #[must_use]
     pub fn has_objectors(&self, site: &str) -> bool {
-        let objects = |said: &Said| said.values().any(|word| word.action == PrivacyAction::Object);
-        self.sites.get(site).is_some_and(|site| site.people.values().any(objects))
+        self.sites.get(site).is_some_and(|site| site.objecting > 0)
     }
 
     /// Since when a person objects, Unix milliseconds.
@@ -365,10 +380,6 @@ impl Directives {
     pub fn objects_since(&self, site: &str, kind: SubjectKind, value: &str) -> Option<i64> {
         self.rights(self.sites.get(site)?, site, kind, &normal(kind, value))?.0.objected
     }
-}
-
-fn is_noted(action: PrivacyAction) -> bool {
-    matches!(action, PrivacyAction::Object | PrivacyAction::Rectify)
 }
 
 fn names<'a>(person: &Person<'a>) -> impl Iterator<Item = (SubjectKind, &'a str)> + use<'a> {

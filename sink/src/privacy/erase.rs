@@ -9,10 +9,10 @@ use serde::Deserialize;
 use service::privacy::keys::Keys;
 use uuid::Uuid;
 
-use super::ExecuteError;
 use super::requests::Request;
 use super::subjects::{Found, Wanted};
 use super::tables::{HITS, Holding, OTHERS, SESSIONS, Scope, holdings};
+use super::{ExecuteError, STATEMENT};
 use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
 use crate::error::SinkError;
@@ -26,8 +26,6 @@ pub const FOUND_AGAIN: &str = "found_again";
 
 /// A delete is over when it answers, on all replicas. Its subqueries are about rows that nobody changes meanwhile.
 const DELETING: [(&str, &str); 2] = [("lightweight_deletes_sync", "2"), ("allow_nondeterministic_mutations", "1")];
-/// Rows may be of many months. What fails is not kept by ClickHouse with the names in it.
-const STATEMENT: [(&str, &str); 2] = [("max_partitions_per_insert_block", "0"), ("log_queries", "0")];
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a mutation may take until it is told.
 const PATIENCE: Duration = Duration::from_secs(600);

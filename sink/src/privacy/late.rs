@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clickhouse::Row;
 use schemas::SubjectKind;
 use serde::Deserialize;
-use service::privacy::directives::Directives;
+use service::privacy::directives::{Directives, Note};
 use service::privacy::keys::Keys;
 
 use super::ExecuteError;
@@ -71,8 +71,8 @@ impl Stored {
         })
     }
 
-    fn notes(&self, directives: &Directives) -> Notes {
-        self.names().flat_map(|(kind, value)| directives.notes(&self.site, kind, value)).collect()
+    fn notes<'a>(&'a self, directives: &'a Directives) -> impl Iterator<Item = Note> + 'a {
+        self.names().flat_map(|(kind, value)| directives.notes(&self.site, kind, value))
     }
 }
 
@@ -97,12 +97,13 @@ impl Late {
         let clock: Vec<Clock> = clickhouse.rows("SELECT toUnixTimestamp64Milli(now64(3)) AS now").await?;
         let now = clock.first().map_or(0, |clock| clock.now);
         let since = self.up_to.map_or(now - FIRST, |up_to| up_to - OVERLAP);
-        let mut found = Found::default();
+        let (mut found, mut notes) = (Found::default(), Notes::new());
         for stored in stored_since(clickhouse, directives, since).await? {
-            notes::write(clickhouse, &stored.notes(directives)).await?;
+            notes.extend(stored.notes(directives));
             let names = stored.erased(directives);
             found.names.extend(names.map(|(kind, value)| (stored.site.clone(), kind, value.to_owned())));
         }
+        notes::write(clickhouse, &notes).await?;
         Ok((now, found))
     }
 }
@@ -120,7 +121,7 @@ async fn stored_since(clickhouse: &ClickHouse, directives: &Directives, since: i
         sites.join(", ")
     );
     let is_wanted =
-        |stored: &Stored| stored.erased(directives).next().is_some() || !stored.notes(directives).is_empty();
+        |stored: &Stored| stored.erased(directives).next().is_some() || stored.notes(directives).next().is_some();
     clickhouse.rows_where(&query, is_wanted).await
 }
 

@@ -63,6 +63,8 @@ const ROUND: Duration = Duration::from_secs(2);
 /// How long is waited after a round that failed.
 const PAUSE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
+/// Rows may be of many months. What fails is not kept by ClickHouse with the names in it.
+const STATEMENT: [(&str, &str); 2] = [("max_partitions_per_insert_block", "0"), ("log_queries", "0")];
 /// Directives that are carried out together.
 const AT_ONCE: usize = 1000;
 /// Acknowledged offsets may be behind the end by so many without a message: a transaction leaves a marker.

@@ -13,17 +13,15 @@ use serde::Deserialize;
 use service::privacy::directives::{Correction, Directives, Note, Noted};
 use uuid::Uuid;
 
-use super::ExecuteError;
 use super::requests::Request;
 use super::tables::Scope;
+use super::{ExecuteError, STATEMENT};
 use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
 use crate::fault::Fault;
 
 /// Rows in one insert.
 const AT_ONCE: usize = 5_000;
-/// Notes may be of many months, and their names are nobody's business.
-const SETTINGS: [(&str, &str); 2] = [("max_partitions_per_insert_block", "0"), ("log_queries", "0")];
 /// What a card of a correction has as its source.
 const SOURCE: &str = "correction";
 const FIELDS: [&str; 6] = ["name", "email", "phone", "job_title", "company", "address"];
@@ -62,7 +60,7 @@ pub async fn write(clickhouse: &ClickHouse, notes: &Notes) -> Result<(), Fault> 
 async fn insert(clickhouse: &ClickHouse, into: &str, rows: &[String]) -> Result<(), Fault> {
     for some in rows.chunks(AT_ONCE) {
         let statement = format!("INSERT INTO {into} SETTINGS async_insert = 0 VALUES {}", some.join(", "));
-        clickhouse.execute_with(&statement, &SETTINGS).await?;
+        clickhouse.execute_with(&statement, &STATEMENT).await?;
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use schemas::{EnrichedHit, PrivacyAction, SubjectKind};
 use service::privacy::keys::Keys;
 use sink::outcome::{Outcome, Reason};
 
-use crate::people::{directive, form, found, keys, option, publish};
-use crate::support::{NOON, Place, Running, message, page_view, until};
+use crate::people::{directive, form, found, keys, option, publish, publish_objection_and_forgetting};
+use crate::support::{Place, Running, message, page_view, until};
 
 fn hits() -> Vec<EnrichedHit<'static>> {
     vec![
@@ -94,12 +94,7 @@ async fn who_objects_or_is_forgotten_is_stored_under_no_name_of_before() {
     let place = Place::migrated(stack, "objecting").await;
     let file = keys();
     let keys = Keys::open(file.path()).unwrap();
-    let mut asked = [
-        directive(&keys, PrivacyAction::Object, SubjectKind::VisitorId, "anna-visitor"),
-        directive(&keys, PrivacyAction::Forget, SubjectKind::VisitorId, "ben-visitor"),
-    ];
-    asked.iter_mut().for_each(|directive| directive.issued_at = NOON - 1);
-    publish(&place, &asked).await;
+    publish_objection_and_forgetting(&place, &keys).await;
     let mut anna = form(1, "anna-visitor", 0, "anna@steel.example", "+49304711");
     anna.hit.page_url = "https://shop.example/?mail=anna".into();
     (anna.page.query, anna.campaign.click_id) = ("mail=anna".into(), "anna-click".into());
@@ -120,12 +115,7 @@ async fn halves_of_a_batch_hold_no_more_of_people_than_the_whole() {
     let place = Place::migrated(stack, "halves").await;
     let file = keys();
     let keys = Keys::open(file.path()).unwrap();
-    let mut asked = [
-        directive(&keys, PrivacyAction::Object, SubjectKind::VisitorId, "anna-visitor"),
-        directive(&keys, PrivacyAction::Forget, SubjectKind::VisitorId, "ben-visitor"),
-    ];
-    asked.iter_mut().for_each(|directive| directive.issued_at = NOON - 1);
-    publish(&place, &asked).await;
+    publish_objection_and_forgetting(&place, &keys).await;
     let mut wrong = page_view(3, "cleo", 0, "/");
     wrong.hit.site = "".into();
     let ben = || page_view(2, "ben-visitor", 0, "/");

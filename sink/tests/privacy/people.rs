@@ -18,7 +18,7 @@ use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::support::{PATIENCE, Place, hit};
+use crate::support::{NOON, PATIENCE, Place, hit};
 
 /// A file of keys.
 pub fn keys() -> NamedTempFile {
@@ -49,6 +49,16 @@ pub fn directive(keys: &Keys, action: PrivacyAction, kind: SubjectKind, value: &
         operator: "olga".into(),
         ..PrivacyDirective::default()
     }
+}
+
+/// Before all hits, Anna objects and Ben is forgotten.
+pub async fn publish_objection_and_forgetting(place: &Place, keys: &Keys) {
+    let mut asked = [
+        directive(keys, PrivacyAction::Object, SubjectKind::VisitorId, "anna-visitor"),
+        directive(keys, PrivacyAction::Forget, SubjectKind::VisitorId, "ben-visitor"),
+    ];
+    asked.iter_mut().for_each(|directive| directive.issued_at = NOON - 1);
+    publish(place, &asked).await;
 }
 
 pub async fn publish(place: &Place, directives: &[PrivacyDirective<'_>]) {
