@@ -272,13 +272,17 @@ impl Pass<'_> {
         if self.number(&listed).await? == found.len() as u64 { Ok(()) } else { Err(ExecuteError::NotAlone) }
     }
 
-    /// A pass that was killed half-way counted all rows of a site, and its repetition those that were left.
+    /// The rows of all passes that came to their end. One that was killed half-way counted all rows of a site, and its
+    /// repetition those that were left.
     async fn rows_so_far(&self) -> Result<HashMap<Uuid, u64>, ExecuteError> {
         let ids: Vec<_> = self.requests.iter().map(|request| format!("'{}'", request.id())).collect();
+        let end = Step::Others.as_str();
         let query = format!(
-            "SELECT toString(directive_id) AS id, sum(most) AS rows FROM (SELECT directive_id, max(rows) AS most \
-             FROM {}.privacy_trail WHERE stage IN ('{FOUND}', '{FOUND_AGAIN}') AND directive_id IN ({}) \
-             GROUP BY directive_id, site, stage) GROUP BY directive_id",
+            "SELECT toString(directive_id) AS id, sum(most) AS rows FROM (SELECT directive_id, maxIf(rows, stage != '{end}') AS most \
+             FROM (SELECT directive_id, site, stage, rows, countIf(stage = '{end}') \
+             OVER (PARTITION BY directive_id, site ORDER BY at ROWS UNBOUNDED PRECEDING) AS ended FROM {}.privacy_trail \
+             WHERE stage IN ('{FOUND}', '{FOUND_AGAIN}', '{end}') AND directive_id IN ({})) \
+             GROUP BY directive_id, site, ended) GROUP BY directive_id",
             self.clickhouse.database(),
             ids.join(", ")
         );

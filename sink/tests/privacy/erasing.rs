@@ -100,6 +100,30 @@ async fn a_request_about_two_sites_tells_the_rows_of_both() {
     assert_eq!(place.query(done), "3");
 }
 
+/// The rows that go with the second name are told beside those that went with the first.
+#[tokio::test]
+async fn names_of_a_request_that_come_apart_are_told_together() {
+    let Some(stack) = local::stack_or_skip("names_of_a_request_that_come_apart_are_told_together") else { return };
+    let place = Place::migrated(stack, "apart").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    let visited = [page_view(1, "anna-visitor", 0, "/"), page_view(2, "anna-visitor", 10, "/")];
+    place.insert(&visited).await;
+    place.insert(&[form(3, "ben-visitor", 20, "anna@steel.example", "")]).await;
+    let visitor = directive(&keys, PrivacyAction::Erase, SubjectKind::VisitorId, "anna-visitor");
+    let email = directive(&keys, PrivacyAction::Erase, SubjectKind::Email, "anna@steel.example");
+    let email = PrivacyDirective { directive_id: visitor.directive_id, ..email };
+    let done = "SELECT max(rows) FROM {database}.privacy_trail WHERE stage = 'done'";
+    let mut told = Vec::new();
+    for name in [visitor, email] {
+        publish(&place, &[name]).await;
+        execute(executor(&place, &keys, None).await).await.unwrap();
+        told.push(place.query(done));
+    }
+    // Two hits; and a hit, both columns of a card, and a link.
+    assert_eq!(told, ["2", "6"]);
+}
+
 /// How long it takes is printed, not asserted: machines differ.
 #[tokio::test]
 async fn one_of_a_million_rows_and_a_thousand_people_at_once() {
