@@ -2,14 +2,25 @@
 
 use crate::LocalError;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A port of 127.0.0.1 that nobody listens on now. Another program may take it before the caller does: servers
-/// started on such a port are checked to be the ones that answer.
+/// Below the ports that Linux gives to outgoing connections, 32768 and above.
+const FIRST: u16 = 12_000;
+const COUNT: u16 = 20_000;
+
+/// A port of 127.0.0.1 that nobody listens on now. No connection gets it as its own end while the server that it is for is
+/// not up yet, or is down: one that tries again and again to reach that server might, and would hold the server's port. No
+/// port is given twice by a process. Another program may still take it before the caller does: servers started on such a
+/// port are checked to be the ones that answer.
 ///
 /// # Errors
-/// When the system has no port left.
+/// When there is no port left.
 pub fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..COUNT)));
+    let mut ports = (0..COUNT).map(|_| FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT);
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    ports.find(is_free).ok_or_else(|| std::io::ErrorKind::AddrInUse.into())
 }
 
 /// Refuses a port that somebody listens on.
@@ -26,6 +37,15 @@ pub fn require_free(port: u16, server: &str, variable: &'static str) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_ports_differ_and_are_no_connections() {
+        let mut ports: Vec<u16> = (0..100).map(|_| free_port().unwrap()).collect();
+        assert!(ports.iter().all(|port| (FIRST..FIRST + COUNT).contains(port)), "{ports:?}");
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 100);
+    }
 
     #[test]
     fn a_port_in_use_is_refused_by_name_and_a_free_one_is_not() {

@@ -1,7 +1,7 @@
 //! The three real programs, as many of each as a schedule wants, supervised as in production: one that ends by itself
 //! is started again.
 
-use crate::world::{Link, World, stable_port};
+use crate::world::{Link, World};
 use local::{Fate, Paths, Process};
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::collections::BTreeMap;
@@ -110,8 +110,13 @@ impl Fleet {
 
     /// Starts a further member.
     pub fn add(&mut self, world: &World, kind: Kind, name: &str) {
-        let mut member =
-            Member { name: name.to_owned(), kind, metrics_port: stable_port(), interrupted: false, process: None };
+        let mut member = Member {
+            name: name.to_owned(),
+            kind,
+            metrics_port: local::free_port().unwrap(),
+            interrupted: false,
+            process: None,
+        };
         member.start(world, &self.setup);
         self.members.push(member);
     }

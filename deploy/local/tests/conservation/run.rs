@@ -8,7 +8,7 @@ use crate::poison::Poisoner;
 use crate::proxy::Cable;
 use crate::schedule::{Fault, Leaving, Planned, Schedule, Target};
 use crate::topics;
-use crate::world::{LINKS, World, stable_port};
+use crate::world::{LINKS, World};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -92,7 +92,7 @@ impl<'a> Run<'a> {
             prefix: format!("c{}.", &unique[..12]),
             database: format!("c{}", &unique[..12]),
             named: schedule.named,
-            collector_port: stable_port(),
+            collector_port: local::free_port().unwrap(),
         };
         world.create_topics(&setup.prefix);
         let mut fleet = Fleet::new(setup);

@@ -2,15 +2,12 @@
 
 use crate::proxy::{Cable, Proxy};
 use local::kafka::{Extension, Proxied};
-use local::{ClickHouse, Kafka};
+use local::{ClickHouse, Kafka, free_port};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use schemas::topics::{CATALOGUE, HITS_ENRICHED, HITS_RAW};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A way that can be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,26 +47,12 @@ struct Ports {
     links: Vec<u16>,
 }
 
-/// A free port below those that the system gives to outgoing connections: one of them that tries again and again to
-/// reach a server that is down may get its own target as its source, and then holds the server's port. No port is
-/// given twice.
-pub fn stable_port() -> u16 {
-    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
-    let next = NEXT.get_or_init(|| AtomicU16::new(fastrand::u16(..)));
-    loop {
-        let port = 12_000 + next.fetch_add(1, Ordering::Relaxed) % 20_000;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 impl World {
     /// Starts servers in `directory`.
     pub fn start(directory: &Path) -> Self {
-        let links: Vec<u16> = LINKS.iter().map(|_| stable_port()).collect();
-        let listens: Vec<u16> = (0..3).map(|_| stable_port()).collect();
-        let ports = Ports { kafka: stable_port(), http: stable_port(), tcp: stable_port(), links };
+        let links: Vec<u16> = LINKS.iter().map(|_| free_port().unwrap()).collect();
+        let listens: Vec<u16> = (0..3).map(|_| free_port().unwrap()).collect();
+        let ports = Ports { kafka: free_port().unwrap(), http: free_port().unwrap(), tcp: free_port().unwrap(), links };
         let proxied = listens.iter().zip(&ports.links);
         let proxied = proxied.map(|(listens, advertised)| Proxied { listens: *listens, advertised: *advertised });
         // Members that are dead are given up early, so that a schedule can see it. Transactions of the dead are looked for
