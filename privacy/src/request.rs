@@ -82,7 +82,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     )
     .await?;
     let count = directives.len();
-    blocking(move || publish(&kafka, id, &[messages(&kafka, &directives)?, records, corrections].concat())).await?;
+    blocking(move || publish(&kafka, &[messages(&kafka, &directives)?, records, corrections].concat())).await?;
     Ok(receipt(id, action, due_at, count) + &found.to_string())
 }
 
@@ -226,7 +226,7 @@ pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let action = PrivacyAction::Rectify.as_str();
     note(&database, &Note { id, site: &options.site, operator: &options.operator, action }, 0).await?;
     let (kafka, count) = (options.places.kafka, directives.len());
-    blocking(move || publish(&kafka, id, &messages(&kafka, &directives)?)).await?;
+    blocking(move || publish(&kafka, &messages(&kafka, &directives)?)).await?;
     let mut text = receipt(id, action, due_at, count);
     let names: Vec<&str> = options.set.iter().map(|(field, _)| field.as_str()).collect();
     let _ = writeln!(text, "fields: {}", names.join(", "));

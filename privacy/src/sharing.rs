@@ -62,7 +62,7 @@ async fn say(
     let directives: Vec<_> = hashes.into_iter().map(make).collect();
     let database = Database::new(&places.clickhouse);
     note(&database, &Note { id, site: &site, operator: &operator, action: action.as_str() }, 0).await?;
-    blocking(move || publish(&places.kafka, id, &messages(&places.kafka, &directives)?)).await?;
+    blocking(move || publish(&places.kafka, &messages(&places.kafka, &directives)?)).await?;
     Ok(format!("request: {id}\nright: {}\npartner: {partner}\npurpose: {purpose}\n", action.as_str()))
 }
 

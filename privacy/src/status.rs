@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::error::PrivacyError;
 use crate::options::StatusOptions;
-use crate::topic::{Register, blocking};
+use crate::topic::{Register, blocking, issued_at};
 use crate::{now, readable};
 
 /// How far a stage is with a request.
@@ -77,7 +77,7 @@ pub fn requests(register: &Register, site: &str) -> Vec<Request> {
         let request = requests.entry(directive.directive_id).or_insert_with(|| Request {
             id: directive.directive_id,
             action: directive.action,
-            issued_at: directive.issued_at,
+            issued_at: issued_at(directive.directive_id),
             due_at: directive.due_at,
             operator: directive.operator.to_string(),
             subjects: BTreeSet::new(),

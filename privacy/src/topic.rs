@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 use schemas::codec::{decode_all, owned};
 use schemas::topics::{PARTNERS, PRIVACY, Topic, privacy_key};
 use schemas::{Map, PrivacyAction, PrivacyDirective, Reader, StageReport, SubjectKind, WireError, Writer};
 use service::compacted::TopicReader;
+use service::kafka::is_fenced;
 use service::options::KafkaOptions;
 use service::privacy::keys::Keys;
 use uuid::Uuid;
@@ -126,14 +128,18 @@ pub fn read_all(
     Ok(())
 }
 
-/// Creates or checks the topics, and reads the register.
+/// Creates or checks the topics, and reads the register: all that was entered until now.
 ///
 /// # Errors
 /// Where the brokers do not answer.
 pub async fn open(kafka: &KafkaOptions) -> Result<Register, PrivacyError> {
     kafka.set_up_topics("privacy", &[PRIVACY, PARTNERS]).await?;
     let kafka = kafka.clone();
-    blocking(move || Register::read(&kafka)).await
+    blocking(move || {
+        drop(take_turn(&kafka)?);
+        Register::read(&kafka)
+    })
+    .await
 }
 
 /// Runs what waits for brokers where waiting hinders nobody.
@@ -165,17 +171,36 @@ pub fn messages(kafka: &KafkaOptions, directives: &[PrivacyDirective<'_>]) -> Re
 ///
 /// # Errors
 /// Where the brokers do not take them.
-pub fn publish(kafka: &KafkaOptions, request: Uuid, messages: &[Message]) -> Result<(), PrivacyError> {
-    let id = format!("privacy-{request}");
+pub fn publish(kafka: &KafkaOptions, messages: &[Message]) -> Result<(), PrivacyError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match take_turn(kafka).and_then(|producer| publish_with(&producer, messages)) {
+            Err(cause) if is_fenced(&cause) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(fastrand::u64(50..1_000)));
+            }
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// Ends what another command has begun to publish. All commands have one transactional id, so that one which was killed
+/// half-way holds nobody up: readers go no further than the first open transaction, and only commands begin any. One that lives
+/// is told ([`is_fenced`]), and begins anew.
+fn take_turn(kafka: &KafkaOptions) -> Result<ThreadedProducer<DefaultProducerContext>, KafkaError> {
+    let id = format!("{}privacy", kafka.topic_prefix);
     let defaults = [
         ("transactional.id", id.as_str()),
         ("acks", "all"),
-        // Whoever follows the topics waits for so long where this process is killed half-way.
+        // Whoever follows the topics waits for so long where this process is killed half-way and no other command comes.
         ("transaction.timeout.ms", "10000"),
         ("message.timeout.ms", "10000"),
     ];
     let producer: ThreadedProducer<DefaultProducerContext> = kafka.client("privacy", &defaults).create()?;
     producer.init_transactions(PATIENCE)?;
+    Ok(producer)
+}
+
+fn publish_with(producer: &ThreadedProducer<DefaultProducerContext>, messages: &[Message]) -> Result<(), KafkaError> {
     producer.begin_transaction()?;
     for message in messages {
         let record = BaseRecord::<[u8], [u8]>::to(&message.topic).key(&message.key);
@@ -185,7 +210,7 @@ pub fn publish(kafka: &KafkaOptions, request: Uuid, messages: &[Message]) -> Res
         };
         producer.send(record).map_err(|(error, _)| error)?;
     }
-    Ok(producer.commit_transaction(PATIENCE)?)
+    producer.commit_transaction(PATIENCE)
 }
 
 fn into_owned(directive: PrivacyDirective<'_>) -> PrivacyDirective<'static> {

@@ -69,12 +69,14 @@ pub const PARTNERS: Topic = Topic {
     partitions: 3,
     cleanup: Cleanup::Compact,
 };
-/// What people asked of us about the data on them.
+/// What people asked of us about the data on them. In one partition, so that everybody learns of all that one request says at
+/// once: the names of a person are erased together, and counted before the first of them is gone. With several, a command
+/// that was killed in its transaction holds up one of them for as long as that is open, and not the others.
 pub const PRIVACY: Topic = Topic {
     name: "privacy",
     key: "site + subject + action",
     value: "PrivacyDirective",
-    partitions: 3,
+    partitions: 1,
     cleanup: Cleanup::Compact,
 };
 /// The keys of the daily visitor hashes: the first record of a day is that day's key, in every collector. Deleted soon
@@ -117,8 +119,8 @@ impl Topic {
 
     /// What contradicts the catalogue in the settings that a topic really has, if anything: another clean-up policy, a
     /// retention or, of what was removed, a wait for the cleaner that is longer than promised to the people whose data it
-    /// holds (a shorter one is the operator's to choose), or messages that are smaller than those that are sent (one too large for its topic would be sent for
-    /// ever).
+    /// holds (a shorter one is the operator's to choose), or messages that are smaller than those that are sent (one too
+    /// large for its topic would be sent for ever).
     #[must_use]
     pub fn contradiction(&self, partitions: usize, setting: impl Fn(&str) -> Option<String>) -> Option<String> {
         let (policy, bound, longest) = match self.cleanup {

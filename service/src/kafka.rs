@@ -115,6 +115,15 @@ pub fn ask<T>(patience: Duration, question: impl Fn() -> Result<T, KafkaError>) 
     }
 }
 
+/// Whether a transactional producer may write no more, as another one has begun under its name.
+#[must_use]
+pub fn is_fenced(cause: &KafkaError) -> bool {
+    matches!(
+        cause.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+    )
+}
+
 impl KafkaOptions {
     /// Settings of every client of a service: `defaults` of its own, which the operator's properties override.
     #[must_use]

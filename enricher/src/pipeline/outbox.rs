@@ -16,6 +16,7 @@ use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use service::kafka::is_fenced;
 use service::options::KafkaOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -355,13 +356,6 @@ fn is_worth_a_retry(cause: &KafkaError) -> bool {
         KafkaError::Flush(code) => *code == RDKafkaErrorCode::OperationTimedOut,
         _ => false,
     }
-}
-
-fn is_fenced(cause: &KafkaError) -> bool {
-    matches!(
-        cause.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
-    )
 }
 
 #[cfg(test)]

@@ -42,6 +42,24 @@ async fn a_dry_run_shows_all_and_changes_nothing() {
     assert_eq!(place.query("SELECT count() FROM {database}.privacy_trail"), "0");
 }
 
+/// One that was killed while it published would else hide what comes after it for ten seconds and more.
+#[tokio::test]
+async fn a_command_that_was_killed_holds_up_nothing() {
+    let Some(place) = place("was_killed").await else { return };
+    let killed = place.begin_to_publish();
+    place.run(&["erase", "--site=shop", "--email", ADA]).await;
+    assert_eq!(place.directives("shop").await.len(), 2);
+    drop(killed);
+}
+
+#[tokio::test]
+async fn commands_that_publish_at_once_take_turns() {
+    let Some(place) = place("take_turns").await else { return };
+    let ask = async |visitor: &str| place.run(&["object", "--site=blog", "--visitor", visitor]).await;
+    tokio::join!(ask("v-1"), ask("v-2"), ask("v-3"), ask("v-4"));
+    assert_eq!(place.directives("blog").await.len(), 4);
+}
+
 #[tokio::test]
 async fn an_erasure_is_published_for_each_identifier_at_each_site_under_one_id() {
     let Some(place) = place("an_erasure").await else { return };

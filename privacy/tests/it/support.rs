@@ -1,12 +1,14 @@
 //! What the tests share: a database and topics of their own, and people in them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use local::TestStack;
 use privacy::error::PrivacyError;
 use privacy::options::{Options, SERVICE};
 use privacy::topic::{Message, Register, blocking, publish, read_all};
 use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use schemas::topics::{PARTNERS, PRIVACY};
 use schemas::{MatchKind, PartnerRecord, PrivacyDirective, Writer};
 use service::options::KafkaOptions;
@@ -14,7 +16,8 @@ use service::privacy::keys::Keys;
 use sha2::{Digest, Sha256};
 use sink::clickhouse::ClickHouse;
 use sink::migrate::Migrator;
-use uuid::Uuid;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A place of a test's own.
 pub struct Place {
@@ -130,7 +133,20 @@ impl Place {
 
     pub async fn publish(&self, messages: Vec<Message>) {
         let kafka = self.kafka();
-        blocking(move || publish(&kafka, Uuid::now_v7(), &messages)).await.unwrap();
+        blocking(move || publish(&kafka, &messages)).await.unwrap();
+    }
+
+    /// What a command leaves that is killed while it publishes: an open transaction.
+    pub fn begin_to_publish(&self) -> BaseProducer {
+        let kafka = self.kafka();
+        let id = format!("{}privacy", kafka.topic_prefix);
+        let producer: BaseProducer = kafka.client("killed", &[("transactional.id", &id)]).create().unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        let topic = kafka.topic(&PRIVACY);
+        producer.send(BaseRecord::to(&topic).key("half").payload("of a request")).unwrap();
+        producer.flush(PATIENCE).unwrap();
+        producer
     }
 
     /// Publishes a record of a partner under the key that the enricher gives it.
