@@ -52,7 +52,9 @@ pub enum PrivacyError {
     #[error(transparent)]
     Wire(#[from] WireError),
     /// The brokers do not take it.
-    #[error("nothing was published: {0}; the command may be repeated")]
+    #[error(
+        "the brokers did not confirm it, so that all of it was published or nothing: {0}; the command may be repeated"
+    )]
     Publish(#[from] KafkaError),
     /// A file can't be written.
     #[error("cannot write {}: {cause}", path.display())]

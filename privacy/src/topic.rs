@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
 use schemas::codec::{decode_all, owned};
 use schemas::topics::{PARTNERS, PRIVACY, Topic, privacy_key};
 use schemas::{Map, PrivacyAction, PrivacyDirective, Reader, StageReport, SubjectKind, WireError, Writer};
@@ -136,7 +137,7 @@ pub async fn open(kafka: &KafkaOptions) -> Result<Register, PrivacyError> {
     kafka.set_up_topics("privacy", &[PRIVACY, PARTNERS]).await?;
     let kafka = kafka.clone();
     blocking(move || {
-        drop(take_turn(&kafka)?);
+        in_turn(&kafka, |_| Ok(()))?;
         Register::read(&kafka)
     })
     .await
@@ -172,20 +173,28 @@ pub fn messages(kafka: &KafkaOptions, directives: &[PrivacyDirective<'_>]) -> Re
 /// # Errors
 /// Where the brokers do not take them.
 pub fn publish(kafka: &KafkaOptions, messages: &[Message]) -> Result<(), PrivacyError> {
+    Ok(in_turn(kafka, |producer| publish_with(producer, messages))?)
+}
+
+/// Does something as the one command that may write; again, where another one came between.
+fn in_turn(
+    kafka: &KafkaOptions,
+    work: impl Fn(&ThreadedProducer<DefaultProducerContext>) -> Result<(), KafkaError>,
+) -> Result<(), KafkaError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match take_turn(kafka).and_then(|producer| publish_with(&producer, messages)) {
-            Err(cause) if is_fenced(&cause) && Instant::now() < deadline => {
+        match take_turn(kafka).and_then(|producer| work(&producer)) {
+            Err(cause) if came_between(&cause) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(fastrand::u64(50..1_000)));
             }
-            done => return Ok(done?),
+            done => return done,
         }
     }
 }
 
 /// Ends what another command has begun to publish. All commands have one transactional id, so that one which was killed
 /// half-way holds nobody up: readers go no further than the first open transaction, and only commands begin any. One that lives
-/// is told ([`is_fenced`]), and begins anew.
+/// is told ([`came_between`]), and begins anew: what it publishes twice stands under the same keys.
 fn take_turn(kafka: &KafkaOptions) -> Result<ThreadedProducer<DefaultProducerContext>, KafkaError> {
     let id = format!("{}privacy", kafka.topic_prefix);
     let defaults = [
@@ -198,6 +207,12 @@ fn take_turn(kafka: &KafkaOptions) -> Result<ThreadedProducer<DefaultProducerCon
     let producer: ThreadedProducer<DefaultProducerContext> = kafka.client("privacy", &defaults).create()?;
     producer.init_transactions(PATIENCE)?;
     Ok(producer)
+}
+
+/// Whether another command took the turn meanwhile. A broker that is about to fence a producer, and asked for the end of its
+/// transaction just then, has no name for that and says UNKNOWN (Kafka 4.3: "already a pending state PREPARE_EPOCH_FENCE").
+fn came_between(cause: &KafkaError) -> bool {
+    is_fenced(cause) || cause.rdkafka_error_code() == Some(RDKafkaErrorCode::Unknown)
 }
 
 fn publish_with(producer: &ThreadedProducer<DefaultProducerContext>, messages: &[Message]) -> Result<(), KafkaError> {

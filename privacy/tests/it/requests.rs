@@ -56,8 +56,8 @@ async fn a_command_that_was_killed_holds_up_nothing() {
 async fn commands_that_publish_at_once_take_turns() {
     let Some(place) = place("take_turns").await else { return };
     let ask = async |visitor: &str| place.run(&["object", "--site=blog", "--visitor", visitor]).await;
-    tokio::join!(ask("v-1"), ask("v-2"), ask("v-3"), ask("v-4"));
-    assert_eq!(place.directives("blog").await.len(), 4);
+    tokio::join!(ask("v-1"), ask("v-2"), ask("v-3"), ask("v-4"), ask("v-5"), ask("v-6"), ask("v-7"), ask("v-8"));
+    assert_eq!(place.directives("blog").await.len(), 8);
 }
 
 #[tokio::test]
