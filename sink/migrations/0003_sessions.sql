@@ -446,7 +446,8 @@ SELECT
 FROM found
 COMMENT 'Visits, one row each: when, how long, what was viewed and done, where the visitor came from and is. Hits that came without a session are put together by 30-minute gaps. Robots are left out, see bots.';
 
--- At most half a million new hits at a time bound the memory it takes; what is left comes next time.
+-- At most two million new hits at a time, and the disk for what does not fit, bound the memory it takes; what is left comes
+-- next time. One thread, which others go before where the server may say so, leaves a small machine to inserts and questions.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_sessions{on_cluster}
 REFRESH EVERY 1 MINUTE APPEND TO {database}.settled_sessions
 AS
@@ -454,8 +455,8 @@ WITH
     (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AS since,
     now64(3, 'UTC') - INTERVAL 2 MINUTE AS latest,
     (
-        SELECT if(count() < 500000, latest, max(inserted_at))
-        FROM (SELECT inserted_at FROM {database}.hits WHERE inserted_at > since AND inserted_at <= latest ORDER BY inserted_at LIMIT 500000)
+        SELECT if(count() < 2000000, latest, max(inserted_at))
+        FROM (SELECT inserted_at FROM {database}.hits WHERE inserted_at > since AND inserted_at <= latest ORDER BY inserted_at LIMIT 2000000)
     ) AS until,
     changed AS
     (
@@ -541,7 +542,12 @@ SELECT
     until AS settled_until,
     count() OVER () AS settled_rows
 FROM written
-SETTINGS max_partitions_per_insert_block = 0
+SETTINGS
+    max_partitions_per_insert_block = 0,
+    max_threads = 1,
+    os_threads_nice_value_query = 5,
+    max_bytes_before_external_sort = 500000000,
+    max_bytes_before_external_group_by = 500000000
 COMMENT 'Each minute, settles the sessions of visitors with new hits.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.confirm_settlements{on_cluster}
