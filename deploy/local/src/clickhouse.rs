@@ -26,6 +26,8 @@ const ANALYST_SECONDS: u64 = 60;
 const ANALYST_ROWS_READ: u64 = 2_000_000_000;
 /// Rows that one query of an analyst may answer with.
 const ANALYST_ROWS: u64 = 1_000_000;
+/// Settings with which it keeps what it is asked.
+const QUERY_LOG: &str = "<query_log><database>system</database><table>query_log</table></query_log>";
 /// The roles of analysts, as operators are given them.
 const ROLES: &str = include_str!("../../../docs/analyst.xml");
 
@@ -52,18 +54,32 @@ impl ClickHouse {
     /// When Python or the engine is missing, a port is in use, or the server does not come up (with the end of its
     /// log), for instance because another one runs on the same data.
     pub fn start(directory: &Path, http_port: u16, tcp_port: u16) -> Result<Self, LocalError> {
-        Self::start_with(directory, http_port, tcp_port, Fate::Keep)
+        Self::start_with(directory, http_port, tcp_port, Fate::Keep, "")
     }
 
-    pub(crate) fn start_with(directory: &Path, http_port: u16, tcp_port: u16, fate: Fate) -> Result<Self, LocalError> {
+    /// The same, and keeps what it is asked in `system.query_log`, as servers do where their operators don't forbid it.
+    ///
+    /// # Errors
+    /// As [`ClickHouse::start`].
+    pub fn start_with_query_log(directory: &Path, http_port: u16, tcp_port: u16) -> Result<Self, LocalError> {
+        Self::start_with(directory, http_port, tcp_port, Fate::Keep, QUERY_LOG)
+    }
+
+    pub(crate) fn start_with(
+        directory: &Path,
+        http_port: u16,
+        tcp_port: u16,
+        fate: Fate,
+        more: &str,
+    ) -> Result<Self, LocalError> {
         let engine = Self::available()?;
         require_free(http_port, "ClickHouse", HTTP_PORT_VARIABLE)?;
         require_free(tcp_port, "ClickHouse", TCP_PORT_VARIABLE)?;
         let configuration = directory.join("config");
         let instance = uuid::Uuid::new_v4().simple().to_string();
         prepare(directory, &configuration)?;
-        for (name, text) in [("config.xml", config(directory, http_port, tcp_port, &instance)), ("users.xml", users())]
-        {
+        let config = config(directory, (http_port, tcp_port), &instance, more);
+        for (name, text) in [("config.xml", config), ("users.xml", users())] {
             let path = configuration.join(name);
             fs::write(&path, text).map_err(LocalError::file("write", &path))?;
         }
@@ -162,7 +178,7 @@ fn prepare(directory: &Path, configuration: &Path) -> Result<(), LocalError> {
     }
 }
 
-fn config(directory: &Path, http_port: u16, tcp_port: u16, instance: &str) -> String {
+fn config(directory: &Path, (http_port, tcp_port): (u16, u16), instance: &str, more: &str) -> String {
     let path = directory.display();
     format!(
         "<clickhouse>
@@ -179,6 +195,7 @@ fn config(directory: &Path, http_port: u16, tcp_port: u16, instance: &str) -> St
   <backups><allowed_path>{path}/backups/</allowed_path></backups>
   <max_server_memory_usage>{MEMORY}</max_server_memory_usage>
   <os_threads_nice_value_merge_mutate>5</os_threads_nice_value_merge_mutate>
+  {more}
 </clickhouse>
 "
     )

@@ -67,7 +67,7 @@ impl TestStack {
         let clickhouse_directory = directory.join("clickhouse");
         let starting = std::thread::spawn(move || {
             let [http_port, tcp_port] = [port()?, port()?];
-            ClickHouse::start_with(&clickhouse_directory, http_port, tcp_port, Fate::Remove)
+            ClickHouse::start_with(&clickhouse_directory, http_port, tcp_port, Fate::Remove, "")
         });
         let broker = Broker::start(&directory.join("kafka"));
         let clickhouse = starting.join().unwrap_or_else(|_| {

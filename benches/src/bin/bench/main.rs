@@ -7,6 +7,7 @@ mod nginx;
 mod numbers;
 mod pace;
 mod path;
+mod peer;
 mod plan;
 mod plot;
 mod probe;

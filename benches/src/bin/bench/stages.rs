@@ -14,6 +14,7 @@ use crate::bed::{Bed, Cores, Service, until};
 use crate::memory::{self, Partners};
 use crate::numbers::median;
 use crate::pace::{self, Latency};
+use crate::peer::{self, Peer};
 use crate::plan::Plan;
 use crate::pump::{self, Cost, Message};
 use crate::usage::Usage;
@@ -64,6 +65,8 @@ pub struct Results {
     pub enricher_latency: Latency,
     pub sink_latency: Latency,
     pub partners: Partners,
+    #[serde(default)]
+    pub peer: Option<Peer>,
 }
 
 /// Blocks that were prepared before, inserted into a table without views.
@@ -123,6 +126,7 @@ pub fn measure(bed: &Bed, source: &str, plan: &Plan) -> anyhow::Result<Results> 
         enricher_latency: enricher_latency(bed, &raw, (paced_at(&exactly_once), time))?,
         sink_latency: sink_latency(bed, &enriched, (paced_at(&sink), time))?,
         partners: memory::with_partners(bed, plan.partners, &raw)?,
+        peer: Some(peer::measure(bed, &enriched, "stage_0", plan.rounds)?),
         exactly_once,
         at_least_once,
         sink,
@@ -322,7 +326,7 @@ fn floor(bed: &Bed, messages: &[Message], round: usize) -> anyhow::Result<Floor>
 }
 
 /// Waits until ClickHouse does nothing: no merges, and next to no processor time.
-fn idle(bed: &Bed) -> anyhow::Result<()> {
+pub fn idle(bed: &Bed) -> anyhow::Result<()> {
     let mut last = bed.clickhouse_usage()?;
     until("ClickHouse is idle", PATIENCE, || {
         std::thread::sleep(Duration::from_secs(1));

@@ -1,6 +1,6 @@
 //! Holds what is there against what was done and asked for. Each judgement gives what is wrong, in words for a report.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use crate::ledger::{Fate, Ledger};
@@ -14,6 +14,8 @@ use crate::world::{DATABASE, PREFIX, World};
 /// How long after a request a message may still hold what it is about, milliseconds: until every stage has learned of it,
 /// also from behind the transaction of a command that was killed.
 const LEARNED: i64 = 45_000;
+/// The audience that everybody is in.
+pub const AUDIENCE: &str = "everybody";
 /// So many findings of one kind tell enough.
 const ENOUGH: usize = 8;
 
@@ -35,6 +37,8 @@ impl Judge<'_> {
         let mut findings = self.rows();
         findings.extend(self.pages());
         findings.extend(self.tables());
+        findings.extend(self.queries());
+        findings.extend(self.audience());
         findings.extend(self.topics());
         findings.extend(self.partners());
         findings.extend(self.corrections());
@@ -124,6 +128,40 @@ impl Judge<'_> {
         }
         findings.truncate(ENOUGH);
         findings
+    }
+
+    /// What ClickHouse remembers of what the programs asked and changed names nobody.
+    fn queries(&self) -> Vec<String> {
+        self.world.query("SYSTEM FLUSH LOGS");
+        let asked = self.world.query("SELECT * FROM system.query_log FORMAT TSVRaw");
+        assert!(asked.contains("INSERT INTO"), "nothing is remembered");
+        let changed = self.world.query("SELECT command, latest_fail_reason FROM system.mutations FORMAT TSVRaw");
+        let mut findings = Vec::new();
+        for line in asked.lines().chain(changed.lines()) {
+            if let Some((subject, what)) = self.needles.find(line.as_bytes()).first() {
+                findings.push(format!("{what:?} of {subject} in what ClickHouse was asked: {line}"));
+            }
+        }
+        findings.truncate(ENOUGH);
+        findings
+    }
+
+    /// Those who asked for nothing are in the audience, those who objected are not.
+    fn audience(&self) -> Vec<String> {
+        let members = self.world.query(&format!(
+            "SELECT DISTINCT member FROM {{db}}.audience_members WHERE audience = '{AUDIENCE}' AND is_member"
+        ));
+        let members: BTreeSet<&str> = members.lines().collect();
+        let is_in = |subject: &Subject| subject.devices.iter().any(|device| members.contains(device.visitor.as_str()));
+        let is_wrong = |subject: &&Subject| match subject.right {
+            Right::None => !is_in(subject),
+            Right::Object | Right::Erase => is_in(subject),
+            _ => false,
+        };
+        let wrong = self.subjects.iter().filter(is_wrong).take(ENOUGH);
+        wrong
+            .map(|subject| format!("{} ({:?}) is wrongly in the audience or not", subject.number, subject.right))
+            .collect()
     }
 
     /// What is wrong with what was found in a row.
@@ -297,8 +335,9 @@ impl Judge<'_> {
                     "SELECT max(rows) FROM {{db}}.privacy_trail WHERE directive_id = '{}' AND stage = 'done'",
                     asked.id
                 ));
-                // Settled sessions come on top, where a minute's settling was faster than the request.
-                if erased < rows || erased > rows + 2 * sessions {
+                // Settled sessions come on top, where a minute's settling was faster than the request; and having come into
+                // an audience.
+                if erased < rows || erased > rows + 2 * sessions + 2 * devices * sites {
                     hold("rows erased", Some(erased), rows);
                 }
             }

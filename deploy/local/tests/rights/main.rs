@@ -17,7 +17,8 @@
 //! * a corrected name wins over what is older and comes later, and what the person says later over it;
 //! * partners are given whoever permits it, and are told of whoever does not any more ([`sharing`]);
 //! * all of hits.enriched, loaded again into an empty database, gives the same ([`replay`]);
-//! * no log, metric, receipt or error names anybody who ever came.
+//! * whoever objects has left the audience that all are in;
+//! * no log, metric, receipt, error or query that ClickHouse remembers names anybody who ever came.
 //!
 //! What topics may still hold, as the README of `privacy` says: hits.raw for 72 hours, hits.enriched for 7 days and
 //! hits.dead for 30, each what was written before the stage had learned of the request, and hits.raw also what comes late
@@ -56,7 +57,7 @@ use local::{not_run, servers_or_skip};
 use people::{Right, Subject, sites_of};
 use scan::Needles;
 use traffic::{Action, Client, Crowd, REFUSED_PAGE, Visit};
-use world::{GROUP, PREFIX, World, until};
+use world::{DATABASE, GROUP, PREFIX, World, until};
 
 /// The seed that a gate plays each time, so that a change is to blame when it closes.
 const SEED: u64 = 600;
@@ -103,6 +104,7 @@ fn play(directory: &Path, seed: u64, subjects: Vec<Subject>) -> Vec<String> {
     world.freeze_kafka(STANDSTILL);
     until("that all have introduced themselves", || crowd.is_introduced().then_some(()).ok_or_else(String::new));
     wait_until_known(&world, &crowd.subjects);
+    gather(&world, &crowd.subjects);
     step("everybody is known");
 
     let mut random = Rng::with_seed(seed ^ 1);
@@ -129,6 +131,7 @@ fn play(directory: &Path, seed: u64, subjects: Vec<Subject>) -> Vec<String> {
     world.must("sink", &["deadletters", "replay", "--kafka-brokers", &brokers, "--topic-prefix", PREFIX, "--all"]);
     wait_until_loaded(&world);
     desk.wait_until_done();
+    refresh_audiences(&world);
     step("everything is done");
 
     let ledger = std::mem::take(&mut *crowd.ledger.lock().unwrap());
@@ -157,6 +160,35 @@ fn wait_until_known(world: &World, subjects: &[Subject]) {
         let known = world.number("SELECT uniqExact(site, visitor_id) FROM {db}.contact_links");
         if known == all { Ok(()) } else { Err(format!("{known} of {all} devices are")) }
     });
+}
+
+/// Everybody is in an audience, and every third has an address of before that is merged into theirs: of those whose
+/// receipts are not counted.
+fn gather(world: &World, subjects: &[Subject]) {
+    let url = world.clickhouse_url();
+    for site in &people::SITES {
+        let to = ["--site", site.key, "--clickhouse-url", &url, "--clickhouse-database", DATABASE];
+        let words = ["audiences", "define", judge::AUDIENCE, "--condition", "page_views >= 0"];
+        world.must("sink", &[&words[..], &to].concat());
+    }
+    refresh_audiences(world);
+    for subject in
+        subjects.iter().filter(|each| each.number % 3 == 0 && !each.keeps_still && each.right != Right::Access)
+    {
+        for site in sites_of(subject.customer) {
+            let (now, before) = (&subject.email, subject.email.replace('@', "@before."));
+            world.query(&format!(
+                "INSERT INTO {{db}}.contact_merges (site, contact, merged_into) VALUES ('{}', '{before}', '{now}')",
+                site.key
+            ));
+        }
+    }
+}
+
+/// Whoever is in it comes in, whoever is not goes out.
+fn refresh_audiences(world: &World) {
+    let url = world.clickhouse_url();
+    world.must("sink", &["audiences", "refresh", "--clickhouse-url", &url, "--clickhouse-database", DATABASE]);
 }
 
 /// Waits until nothing is on its way any more.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::numbers::{mebibytes, median, thousands};
 use crate::path::Step;
+use crate::peer::{Loaded, Peer};
 use crate::profile::Profile;
 use crate::pump::Cost;
 use crate::requests::{self, BATCH_HITS, COMPARED_AT, MANY_CONNECTIONS, Point};
@@ -157,6 +158,27 @@ fn floors(text: &mut String, results: &stages::Results) {
         ratio(sink, consume.0 + floor(|floor| floor.encode)),
         ratio(server, floor(|floor| floor.insert))
     );
+    results.peer.iter().for_each(|peer| beside(text, peer));
+}
+
+/// The usual way of loading, beside ours.
+fn beside(text: &mut String, peer: &Peer) {
+    let of = |loaded: &[Loaded], figure: fn(&Loaded) -> f64| median(loaded.iter().map(figure).collect());
+    let _ = writeln!(
+        text,
+        "\nFrom Kafka into a table without views, {} hits, by turns, medians of {}; processor time of all that loads, with \
+         ClickHouse and its merges:\n\n| | us a hit | each round | Kafka's us | bytes a hit in Kafka |\n|---|---|---|---|---|",
+        thousands(peer.hits as f64),
+        peer.ours.len()
+    );
+    for (name, loaded, bytes) in [
+        ("sink and ClickHouse: Avro, exactly once", &peer.ours, peer.avro_bytes),
+        ("ClickHouse's Kafka engine: JSON, at least once", &peer.engine, peer.json_bytes),
+    ] {
+        let rounds: Vec<String> = loaded.iter().map(|round| format!("{:.1}", round.microseconds)).collect();
+        let (all, kafka) = (of(loaded, |loaded| loaded.microseconds), of(loaded, |loaded| loaded.kafka));
+        let _ = writeln!(text, "| {name} | {all:.1} | {} | {kafka:.1} | {bytes:.0} |", rounds.join(", "));
+    }
 }
 
 /// The whole path. What it holds is what it held for long.
