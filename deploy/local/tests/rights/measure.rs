@@ -26,9 +26,13 @@ pub fn measure(directory: &Path, seed: u64, hits: u64) {
     let filling = Instant::now();
     fill(&world, hits);
     tell(&format!("{hits} hits in {:.0} s", filling.elapsed().as_secs_f64()));
-    // As where hits came one after the other: their sessions are told, and are to be erased, too.
-    let url = world.clickhouse_url();
-    world.must("sink", &["views", "settle", "--clickhouse-url", &url, "--clickhouse-database", DATABASE]);
+    // As where hits came one after the other: their sessions are kept, and are to be erased, too.
+    let (words, url) = (["views", "rebuild", "settled_sessions", "--clickhouse-url"], world.clickhouse_url());
+    world.must("sink", &[&words[..], &[&url, "--clickhouse-database", DATABASE]].concat());
+    assert_eq!(
+        world.number("SELECT uniqExact(visitor_id) FROM {db}.settled_sessions FINAL WHERE site != ''"),
+        usize::try_from(hits / 10).unwrap()
+    );
     tell(&format!("their sessions after {:.0} s", filling.elapsed().as_secs_f64()));
     world.run_all();
     let crowd = Crowd::new(people::draw(seed, 50), &world.collector);
