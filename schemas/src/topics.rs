@@ -32,14 +32,13 @@ pub const LARGEST_MESSAGE: u64 = 1_000_000;
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
-/// Partitions of hits.raw. Kafka's client sends a request for each of them, so that more than a rate needs make each hit
-/// dearer: at 10,000 hits/s twelve instead of four cost the collector 15 % more and the broker 60 %. Four readers of one
-/// group take several 100,000 hits/s; who needs more of them creates the topics with more (`--topic-partitions`).
-const PARTITIONS: i32 = 4;
-
-/// Partitions of hits.enriched. Each is an insert a second, which costs ClickHouse some 45 ms for all the tables that are
-/// written with it, however few rows it has; and each is a worker of a sink, which stores 40,000 hits/s.
-const INSERTS: i32 = 2;
+/// Partitions of the topics of hits, both alike: a hit stays in its partition, where an enricher that takes over looks for
+/// what was written. Kafka's client sends a request for each, so that more than a rate needs make each hit dearer: at
+/// 10,000 hits/s twelve instead of four cost the collector 15 % more and the broker 60 %, four instead of two 6 % and 45 %.
+/// And each partition of hits.enriched is an insert a second, which costs ClickHouse some 45 ms for all the tables that are
+/// written with it, however few rows it has. Two readers of one group take 60,000 hits/s and more; who needs more of them
+/// creates the topics with more (`--topic-partitions`).
+const PARTITIONS: i32 = 2;
 
 /// Hits as received. They hold full addresses, hence the short life.
 pub const HITS_RAW: Topic = Topic {
@@ -54,7 +53,7 @@ pub const HITS_ENRICHED: Topic = Topic {
     name: "hits.enriched",
     key: "site + visitor",
     value: "EnrichedHit",
-    partitions: INSERTS,
+    partitions: PARTITIONS,
     cleanup: Cleanup::DeleteAfter(7 * DAY),
 };
 /// What could not be read or stored.

@@ -34,7 +34,7 @@ pub struct KafkaOptions {
     /// What all topic names of this installation start with
     #[arg(long, value_name = "PREFIX", default_value = "")]
     pub topic_prefix: String,
-    /// Partitions of hits.raw and of hits.enriched where they are created here [default: the catalogue's, 4 and 2]
+    /// Partitions of hits.raw and of hits.enriched where they are created here [default: the catalogue's, 2]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..))]
     pub topic_partitions: Option<i32>,
     /// Replicas of the topics that are created here
