@@ -46,7 +46,7 @@ impl Right {
 /// Publishes a request, or shows what it would touch.
 ///
 /// # Errors
-/// What is wrong with the command, or what does not answer; nothing was published then.
+/// What is wrong with the command, or what does not answer; nothing was published then, unless [`PrivacyError::Publish`] says else.
 pub async fn exercise(right: Right, options: RightOptions) -> Result<String, PrivacyError> {
     let keys = Keys::open(&options.places.privacy_keys)?;
     let database = Database::new(&options.places.clickhouse);
@@ -207,7 +207,7 @@ impl std::fmt::Display for Found<'_> {
 /// Publishes a correction.
 ///
 /// # Errors
-/// Where a field is unknown, or something does not answer; nothing was published then.
+/// Where a field is unknown, or something does not answer; nothing was published then, unless [`PrivacyError::Publish`] says else.
 pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let fields = fields(&options.set)?;
     let contact = Identifier::new(SubjectKind::Email, &options.email).ok_or(PrivacyError::NoSubject)?;

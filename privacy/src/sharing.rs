@@ -23,7 +23,7 @@ use crate::topic::{Register, blocking, directive, issued_at, messages, open, pub
 /// Publishes a permission.
 ///
 /// # Errors
-/// Where something does not answer; nothing was published then.
+/// Where something does not answer; nothing was published then, unless [`PrivacyError::Publish`] says else.
 pub async fn permit(options: PermitOptions) -> Result<String, PrivacyError> {
     let extra = (options.wording, options.evidence);
     say(options.places, options.permission, PrivacyAction::Permit, extra).await
@@ -32,7 +32,7 @@ pub async fn permit(options: PermitOptions) -> Result<String, PrivacyError> {
 /// Publishes that a permission is taken back.
 ///
 /// # Errors
-/// Where something does not answer; nothing was published then.
+/// Where something does not answer; nothing was published then, unless [`PrivacyError::Publish`] says else.
 pub async fn withdraw(options: WithdrawOptions) -> Result<String, PrivacyError> {
     say(options.places, options.permission, PrivacyAction::Withdraw, Default::default()).await
 }

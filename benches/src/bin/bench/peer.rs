@@ -4,24 +4,19 @@
 //! It delivers at least once, keeps nothing of what it can't read but a message in its log, and its rows don't tell which
 //! message they are from; ours is read from Avro and exactly once.
 
-use std::time::Duration;
-
 use anyhow::{Context, bail};
 use schemas::topics::HITS_ENRICHED;
 use serde::{Deserialize, Serialize};
 
 use crate::bed::{Bed, Cores, Service, until};
 use crate::pump::{self, Message};
-use crate::stages;
+use crate::stages::{self, PATIENCE};
 
-const PATIENCE: Duration = Duration::from_secs(240);
 const PREFIX: &str = "peer.";
 /// Hits of each run: as JSON each has all names of all columns.
 const HITS: usize = 100_000;
 /// Rows that the peer inserts at once: what a batch of the sink has at most.
 const ROWS: usize = 50_000;
-/// Views that ours writes besides, and the peer does not.
-const VIEWS: [&str; 3] = ["write_contact_cards", "write_contact_links", "write_page_titles"];
 
 /// What one way of loading took.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -57,10 +52,8 @@ pub fn measure(bed: &Bed, enriched: &[Message], stored: &str, rounds: usize) -> 
         engine.push(by_engine(bed, stored, enriched.len(), round)?);
         ours.push(by_sink(bed, enriched.len(), round)?);
     }
-    let bytes = |messages: &[Message]| {
-        messages.iter().map(|message| message.value.len()).sum::<usize>() as f64 / messages.len().max(1) as f64
-    };
-    Ok(Peer { hits: enriched.len(), json_bytes: bytes(&json), avro_bytes: bytes(enriched), engine, ours })
+    let (json_bytes, avro_bytes) = (pump::bytes(&json), pump::bytes(enriched));
+    Ok(Peer { hits: enriched.len(), json_bytes, avro_bytes, engine, ours })
 }
 
 fn as_json(bed: &Bed, stored: &str, count: usize) -> anyhow::Result<Vec<Message>> {
@@ -99,7 +92,12 @@ fn by_engine(bed: &Bed, stored: &str, hits: usize, round: usize) -> anyhow::Resu
 fn by_sink(bed: &Bed, hits: usize, round: usize) -> anyhow::Result<Loaded> {
     let database = format!("peer_sink_{round}");
     bed.migrate(&database)?;
-    for view in VIEWS {
+    // What an insert writes besides, and the peer does not.
+    let views = bed.query(&format!(
+        "SELECT name FROM system.tables WHERE database = '{database}' AND engine = 'MaterializedView' \
+         AND create_table_query NOT LIKE '% REFRESH %'"
+    ))?;
+    for view in views.lines() {
         bed.query(&format!("DROP VIEW {database}.{view} SYNC"))?;
     }
     let loaded =

@@ -106,6 +106,11 @@ pub fn write(bed: &Bed, prefix: &str, topic: &Topic, messages: &[Message]) -> an
     Ok(clock.cost(messages.len()))
 }
 
+/// Bytes of a message's value, on average.
+pub fn bytes(messages: &[Message]) -> f64 {
+    messages.iter().map(|message| message.value.len()).sum::<usize>() as f64 / messages.len().max(1) as f64
+}
+
 /// Time on the wall and on the processors, of all threads of this process.
 struct Clock {
     begun: Instant,

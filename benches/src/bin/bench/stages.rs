@@ -20,7 +20,7 @@ use crate::pump::{self, Cost, Message};
 use crate::usage::Usage;
 
 /// How long a stage may take to empty its topic.
-const PATIENCE: Duration = Duration::from_secs(240);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 /// Rows of a prepared block: as many as a batch of the sink has.
 const BLOCK_ROWS: usize = 50_000;
 /// The share of a stage's highest rate at which its latency is measured: busy, and not full.
@@ -114,15 +114,12 @@ pub fn measure(bed: &Bed, source: &str, plan: &Plan) -> anyhow::Result<Results> 
         sink.push(load(bed, enriched_prefix, &format!("stage_{round}"), raw.len())?);
         floors.push(floor(bed, &enriched, round)?);
     }
-    let bytes = |messages: &[Message]| {
-        messages.iter().map(|message| message.value.len()).sum::<usize>() as f64 / messages.len().max(1) as f64
-    };
     let paced_at = |stages: &[Stage]| median_of(stages, |stage| stage.hits_per_second) * PACED_AT;
     let time = Duration::from_secs(plan.paced);
     let results = Results {
         hits: raw.len(),
-        raw_bytes: bytes(&raw),
-        enriched_bytes: bytes(&enriched),
+        raw_bytes: pump::bytes(&raw),
+        enriched_bytes: pump::bytes(&enriched),
         enricher_latency: enricher_latency(bed, &raw, (paced_at(&exactly_once), time))?,
         sink_latency: sink_latency(bed, &enriched, (paced_at(&sink), time))?,
         partners: memory::with_partners(bed, plan.partners, &raw)?,

@@ -165,11 +165,9 @@ fn wait_until_known(world: &World, subjects: &[Subject]) {
 /// Everybody is in an audience, and every third has an address of before that is merged into theirs: of those whose
 /// receipts are not counted.
 fn gather(world: &World, subjects: &[Subject]) {
-    let url = world.clickhouse_url();
     for site in &people::SITES {
-        let to = ["--site", site.key, "--clickhouse-url", &url, "--clickhouse-database", DATABASE];
-        let words = ["audiences", "define", judge::AUDIENCE, "--condition", "page_views >= 0"];
-        world.must("sink", &[&words[..], &to].concat());
+        let everybody = ["--site", site.key, "--condition", "page_views >= 0"];
+        world.sink(DATABASE, &[&["audiences", "define", judge::AUDIENCE], &everybody[..]].concat());
     }
     refresh_audiences(world);
     for subject in
@@ -187,8 +185,7 @@ fn gather(world: &World, subjects: &[Subject]) {
 
 /// Whoever is in it comes in, whoever is not goes out.
 fn refresh_audiences(world: &World) {
-    let url = world.clickhouse_url();
-    world.must("sink", &["audiences", "refresh", "--clickhouse-url", &url, "--clickhouse-database", DATABASE]);
+    world.sink(DATABASE, &["audiences", "refresh"]);
 }
 
 /// Waits until nothing is on its way any more.

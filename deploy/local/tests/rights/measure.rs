@@ -27,8 +27,7 @@ pub fn measure(directory: &Path, seed: u64, hits: u64) {
     fill(&world, hits);
     tell(&format!("{hits} hits in {:.0} s", filling.elapsed().as_secs_f64()));
     // As where hits came one after the other: their sessions are kept, and are to be erased, too.
-    let (words, url) = (["views", "rebuild", "settled_sessions", "--clickhouse-url"], world.clickhouse_url());
-    world.must("sink", &[&words[..], &[&url, "--clickhouse-database", DATABASE]].concat());
+    world.sink(DATABASE, &["views", "rebuild", "settled_sessions"]);
     assert_eq!(
         world.number("SELECT uniqExact(visitor_id) FROM {db}.settled_sessions FINAL WHERE site != ''"),
         usize::try_from(hits / 10).unwrap()

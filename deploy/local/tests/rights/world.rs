@@ -102,7 +102,7 @@ impl World {
 
     /// Makes a database.
     pub fn migrate(&self, database: &str) {
-        self.must("sink", &["migrate", "--clickhouse-url", &self.clickhouse_url(), "--clickhouse-database", database]);
+        self.sink(database, &["migrate"]);
         for site in &SITES {
             self.query(&format!(
                 "INSERT INTO {database}.customer_sites (customer, site) VALUES ('customer-{}', '{}')",
@@ -212,6 +212,12 @@ impl World {
         let mut command = Command::new(programs().join(program));
         command.args(words).stdin(Stdio::null()).stderr(out.try_clone().unwrap()).stdout(out);
         (command.spawn().unwrap(), path)
+    }
+
+    /// Runs a command of the sink on a database.
+    pub fn sink(&self, database: &str, words: &[&str]) {
+        let url = self.clickhouse_url();
+        self.must("sink", &[words, &["--clickhouse-url", &url, "--clickhouse-database", database]].concat());
     }
 
     /// Runs a command that must succeed; gives what it printed.
