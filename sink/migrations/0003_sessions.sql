@@ -1,21 +1,29 @@
 -- Sessions: what nearly every answer is made of, and what would cost most to find again for each question.
 --
---     hits ── sessions_of_hits ── settle_sessions, each minute ── settled_sessions ─┐
---       │        (any visitor)     (whose hits are new)                             ├── sessions
---       └─────── sessions_of_hits ── of visitors who are not settled yet ───────────┘
+--     hits ── sessions_of_hits ── settle_sessions, each minute ── settled_sessions ── sessions
+--             (any visitor)       (whose hits are new)
 --
 -- `sessions_of_hits` tells a visitor's sessions from all of their hits, whenever these came: so hits that are late, out of
--- order or twice need no care anywhere else. `settled_sessions` keeps what it said, one row a session, and `sessions` reads
--- that for every visitor but those with hits inserted since, for whom it asks `sessions_of_hits` again. So `sessions` is
--- right at every moment, also while nothing is settled; settling makes it quick.
+-- order or twice need no care anywhere else. `settled_sessions` keeps what it said, one row a session, and is what
+-- `sessions` reads. So every answer is what the hits said when they were settled last, and quick.
 --
 -- The unit is the visitor, as hits of one may join two sessions, or part them. A session is one visitor's.
 --
 -- Settling touches visitors with new hits only, and writes sessions only that differ from what is kept. `settlements` says
 -- up to which insertion all hits are settled. It moves only once all rows of a settling are there: each tells how many
 -- there are. A settling that failed half-way is done again, and what it left is true, as it is what the hits said.
--- Two minutes are left between the newest insertion that is settled and now: an insert stamps its rows before they can be
--- seen, and the sink gives one up after a minute. Nothing depends on the order in which rows became visible but this.
+--
+-- An insert stamps its rows before they can be seen, and the sink gives one up after a minute: so the mark stays two minutes
+-- behind, and whatever came later than the mark is settled again the next time. Nothing depends on the order in which rows
+-- became visible but this. Where more than half a million hits came since the mark, settling each of them several times
+-- would cost too much: they wait until they are two minutes old.
+--
+-- Who comes back for years has many hits, and settling them need not read these again. Six hours before the mark is a cut:
+-- what began before it stays as it is kept, and what came after it is told from the hits after it alone, where these are
+-- all that it hangs on. That is so unless the visitor has a new hit from before the cut, or any in the half-hour before it,
+-- which may be of one session with those after; or goes on with a session that began before it, or with a page view that
+-- is not among the hits after it. Then all is told from all hits. (Not noticed is a page view over half an hour younger than
+-- a heartbeat of it before the cut, or told again after the cut under another time: no clock and no client does that.)
 
 CREATE TABLE IF NOT EXISTS {database}.settled_sessions{on_cluster}
 (
@@ -76,17 +84,20 @@ CREATE TABLE IF NOT EXISTS {database}.settled_sessions{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(settled_at)
 PARTITION BY toMonday(day)
-PRIMARY KEY (site, day, visitor_id)
-ORDER BY (site, day, visitor_id, session_id)
+-- A week of a company lies side by side, and so does a visitor's.
+PRIMARY KEY (site, company_domain, visitor_id)
+ORDER BY (site, company_domain, visitor_id, day, session_id)
 TTL day + INTERVAL 25 MONTH
 SETTINGS
-    -- One visitor's few sessions lie in as many granules: smaller ones are an eighth to read.
-    index_granularity = 1024,
+    -- A visitor's few sessions of a week lie in one granule of fifty columns: a quarter of it is a quarter to read, and from
+    -- one file instead of a hundred.
+    index_granularity = 2048,
+    min_bytes_for_wide_part = 4000000000,
     ttl_only_drop_parts = 1,
     min_age_to_force_merge_seconds = 3600,
     non_replicated_deduplication_window = 10000,
     replicated_deduplication_window = 10000
-COMMENT 'Sessions as they were when they were settled: read the view sessions, which adds what came since. A row with an empty site tells of a settling.';
+COMMENT 'Sessions as they were when they were settled: read the view sessions. A row with an empty site tells of a settling.';
 
 CREATE TABLE IF NOT EXISTS {database}.settlements{on_cluster}
 (
@@ -97,7 +108,7 @@ ENGINE = {engine}ReplacingMergeTree(confirmed_at)
 ORDER BY tuple()
 COMMENT 'How far sessions are settled.';
 
-CREATE OR REPLACE VIEW {database}.sessions_of_hits{on_cluster}
+CREATE OR REPLACE VIEW {database}.sessions_of_hits_since{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     day Date COMMENT 'Day on which it began, UTC.',
@@ -171,6 +182,8 @@ WITH
             (contact_name, contact_email) AS submitted
         FROM {database}.hits AS h
         WHERE NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
+            -- No hit arrives before it happens.
+            AND occurred_at >= {since:DateTime64(3, 'UTC')} AND toDate(received_at) >= toDate({since:DateTime64(3, 'UTC')})
     ),
     -- Joins of what is aggregated, as windows over all columns would cost more than all else. Sessions of those who tell
     -- none begin where half an hour passed without a hit.
@@ -289,18 +302,62 @@ SELECT
     contact AS contact_name,
     email AS contact_email
 FROM grouped
-COMMENT 'Sessions, from nothing but hits: what the view sessions says too, and much slower. Give site and visitor_id.';
+COMMENT 'Sessions, from nothing but the hits that happened at some time or later: sessions_of_hits_since(since = ...). Columns are those of sessions_of_hits.';
 
-CREATE OR REPLACE VIEW {database}.unsettled_visitors{on_cluster}
+CREATE OR REPLACE VIEW {database}.sessions_of_hits{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    visitor_id String COMMENT 'Who, unique within a site.'
+    day Date COMMENT 'Day on which it began, UTC.',
+    visitor_id String COMMENT 'Who, unique within a site.',
+    session_id UUID COMMENT 'Session, as the cookie or the tag told, else computed.',
+    session_id_source LowCardinality(String) COMMENT 'given; or computed from 30-minute gaps of the visitor.',
+    is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day.',
+    started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened; not that of a tab that woke up in a later visit.',
+    visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds: the sum over its page views of what each was visible.',
+    page_views UInt64 COMMENT 'Page views.',
+    events UInt64 COMMENT 'All other hits that the visitor caused: downloads, outlinks, searches, forms, custom events. No heartbeats.',
+    downloads UInt64 COMMENT 'Downloads.',
+    outlinks UInt64 COMMENT 'Links to other sites that were followed.',
+    searches UInt64 COMMENT 'Searches on the site.',
+    forms UInt64 COMMENT 'Forms that were submitted.',
+    viewed_pages Array(LowCardinality(String)) COMMENT 'Pages in the order in which they were viewed, host and path, one for each page view.',
+    viewed_at_ms Array(UInt32) COMMENT 'When each was viewed, milliseconds after started_at.',
+    viewed_for_ms Array(UInt32) COMMENT 'How long each was visible, milliseconds; 0 where not told.',
+    source_kind LowCardinality(String) COMMENT 'Class of the source that brought the visitor: that of the first hit that came from outside the site.',
+    source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    source_term String COMMENT 'Search term of that hit, where the referrer tells.',
+    campaign_source LowCardinality(String) COMMENT 'utm_source of that hit.',
+    campaign_medium LowCardinality(String) COMMENT 'utm_medium of that hit.',
+    campaign_name LowCardinality(String) COMMENT 'utm_campaign of that hit.',
+    campaign_term LowCardinality(String) COMMENT 'utm_term of that hit.',
+    campaign_content LowCardinality(String) COMMENT 'utm_content of that hit.',
+    campaign_id LowCardinality(String) COMMENT 'utm_id of that hit.',
+    click_id_kind LowCardinality(String) COMMENT 'Parameter that held its click id: gclid, fbclid, msclkid, ...',
+    last_source_kind LowCardinality(String) COMMENT 'Class of the source of the last hit that came from outside the site: another than source_kind where they came again in the same visit.',
+    last_source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host of that hit.',
+    last_campaign_name LowCardinality(String) COMMENT 'utm_campaign of that hit.',
+    device_kind LowCardinality(String) COMMENT 'Class of the device.',
+    os LowCardinality(String) COMMENT 'Operating system.',
+    browser LowCardinality(String) COMMENT 'Browser.',
+    language LowCardinality(String) COMMENT 'Primary language, ISO 639.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    region LowCardinality(String) COMMENT 'Region or state.',
+    city LowCardinality(String) COMMENT 'City.',
+    network_organisation LowCardinality(String) COMMENT 'Organisation of the network: the internet provider, or the company itself.',
+    network_domain LowCardinality(String) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) COMMENT 'How partner data matched: ip_range, email_hash, email_domain, company_domain or visitor_id.',
+    company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.',
+    contact_name String COMMENT 'Name that the person submitted in this session, the last one.',
+    contact_email String COMMENT 'E-mail address that the person submitted in this session, the last one.'
 )
 SQL SECURITY DEFINER
-AS SELECT DISTINCT site, visitor_id
-FROM {database}.hits
-WHERE inserted_at > (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AND NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
-COMMENT 'Visitors with hits that settled_sessions does not tell of.';
+AS SELECT *
+FROM {database}.sessions_of_hits_since(since = '1970-01-01 00:00:00.000')
+COMMENT 'Sessions, from nothing but hits: what the view sessions says too, right up to this moment, and much slower. Give site and visitor_id.';
 
 CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
 (
@@ -356,43 +413,7 @@ CREATE OR REPLACE VIEW {database}.sessions{on_cluster}
     contact_email String COMMENT 'E-mail address that the person submitted in this session, the last one.'
 )
 SQL SECURITY DEFINER
-AS
-WITH
-    -- What they did before their oldest hit that is kept, only settled_sessions knows.
-    unsettled AS
-    (
-        SELECT site AS site_of, visitor_id AS who, min(occurred_at) AS since
-        FROM {database}.hits
-        WHERE NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
-            AND (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
-        GROUP BY site_of, who
-    ),
-    found AS
-    (
-        SELECT
-            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
-            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
-            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
-            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
-            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
-            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
-            contact_email
-        FROM (SELECT * FROM {database}.settled_sessions FINAL WHERE NOT is_gone AND site != '') AS k
-        LEFT ANY JOIN unsettled AS u ON k.site = u.site_of AND k.visitor_id = u.who
-        WHERE u.who = '' OR k.started_at < u.since
-        UNION ALL
-        SELECT
-            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
-            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
-            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
-            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
-            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
-            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
-            contact_email
-        FROM {database}.sessions_of_hits
-        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.unsettled_visitors)
-    )
-SELECT
+AS SELECT
     site,
     day,
     visitor_id,
@@ -443,8 +464,9 @@ SELECT
     partner_attributes,
     contact_name,
     contact_email
-FROM found
-COMMENT 'Visits, one row each: when, how long, what was viewed and done, where the visitor came from and is. Hits that came without a session are put together by 30-minute gaps. Robots are left out, see bots.';
+FROM {database}.settled_sessions FINAL
+WHERE NOT is_gone AND site != ''
+COMMENT 'Visits, one row each: when, how long, what was viewed and done, where the visitor came from and is. Hits that came without a session are put together by 30-minute gaps. Right up to a minute ago, or three where more than half a million hits come in that time. Robots are left out, see bots.';
 
 -- At most two million new hits at a time, and the disk for what does not fit, bound the memory it takes; what is left comes
 -- next time. One thread, which others go before where the server may say so, leaves a small machine to inserts and questions.
@@ -452,44 +474,60 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_sessions{on_cluster}
 REFRESH EVERY 1 MINUTE APPEND TO {database}.settled_sessions
 AS
 WITH
-    (SELECT argMax(until, confirmed_at) FROM {database}.settlements) AS since,
-    now64(3, 'UTC') - INTERVAL 2 MINUTE AS latest,
+    toUUID('00000000-0000-0000-0000-000000000000') AS none,
+    (SELECT greatest(argMax(until, confirmed_at), toDateTime64('1970-01-02 00:00:00', 3, 'UTC')) FROM {database}.settlements) AS since,
+    now64(3, 'UTC') AS now,
+    now - INTERVAL 2 MINUTE AS complete,
     (
-        SELECT if(count() < 2000000, latest, max(inserted_at))
-        FROM (SELECT inserted_at FROM {database}.hits WHERE inserted_at > since AND inserted_at <= latest ORDER BY inserted_at LIMIT 2000000)
+        SELECT multiIf(count() < 500000, now, count() < 2000000, complete, least(complete, max(inserted_at)))
+        FROM (SELECT inserted_at FROM {database}.hits WHERE inserted_at > since ORDER BY inserted_at LIMIT 2000000)
     ) AS until,
+    since - INTERVAL 6 HOUR AS cut,
     changed AS
     (
-        SELECT DISTINCT site, visitor_id
+        SELECT site, visitor_id, min(occurred_at) AS first
         FROM {database}.hits
         WHERE inserted_at > since AND inserted_at <= until AND NOT is_bot AND visitor_id != '' AND kind != 'mail_open'
+        GROUP BY site, visitor_id
+    ),
+    recent AS
+    (
+        SELECT site, visitor_id, occurred_at, session_id, kind = 'page_view' AS is_view, if(is_view, hit_id, page_view_id) AS view_id
+        FROM {database}.hits
+        WHERE toDate(received_at) >= toDate(cut - INTERVAL 30 MINUTE) AND occurred_at >= cut - INTERVAL 30 MINUTE
+            AND NOT is_bot AND kind != 'mail_open' AND (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
+    ),
+    -- Whose sessions hang on hits from before the cut.
+    whole AS
+    (
+        SELECT site, visitor_id FROM changed WHERE first < cut
+        UNION ALL
+        SELECT site, visitor_id FROM recent WHERE occurred_at < cut
+        UNION ALL
+        SELECT site, visitor_id FROM recent WHERE view_id != none AND occurred_at >= cut GROUP BY site, visitor_id, view_id HAVING NOT max(is_view)
+        UNION ALL
+        SELECT site, visitor_id FROM {database}.settled_sessions
+        WHERE day <= toDate(cut) AND started_at < cut AND (site, visitor_id, session_id) IN (SELECT site, visitor_id, session_id FROM recent WHERE occurred_at >= cut)
     ),
     -- What is kept and what the hits tell, side by side.
     both AS
     (
-        SELECT
-            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
-            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
-            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
-            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
-            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
-            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
-            contact_email,
-            false AS is_told
+        SELECT * EXCEPT (is_gone, settled_at, settled_until, settled_rows), false AS is_told
         FROM {database}.settled_sessions FINAL
-        WHERE NOT is_gone AND site != '' AND (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
+        WHERE NOT is_gone AND day >= toDate(cut) AND started_at >= cut AND (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
+            AND (site, visitor_id) NOT IN (SELECT site, visitor_id FROM whole)
         UNION ALL
-        SELECT
-            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
-            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
-            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
-            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
-            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
-            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
-            contact_email,
-            true AS is_told
+        SELECT * EXCEPT (is_gone, settled_at, settled_until, settled_rows), false AS is_told
+        FROM {database}.settled_sessions FINAL
+        WHERE NOT is_gone AND (site, visitor_id) IN (SELECT site, visitor_id FROM whole)
+        UNION ALL
+        SELECT *, true AS is_told
+        FROM {database}.sessions_of_hits_since(since = cut)
+        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM changed) AND (site, visitor_id) NOT IN (SELECT site, visitor_id FROM whole)
+        UNION ALL
+        SELECT *, true AS is_told
         FROM {database}.sessions_of_hits
-        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM changed)
+        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM whole)
     ),
     -- Hits are kept for a time, and sessions may be kept longer: one that began before the oldest hit that there is of its
     -- visitor stays as it is, and what is left of its hits tells no other.
@@ -514,19 +552,11 @@ WITH
             countIf(NOT is_told) OVER same AS times_kept,
             uniqExact(content) OVER same AS contents
         FROM (SELECT *, cityHash64(session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name, campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, toString(partner_attributes), contact_name, contact_email) AS content FROM judged)
-        WINDOW same AS (PARTITION BY site, visitor_id, day, session_id)
+        WINDOW same AS (PARTITION BY site, company_domain, visitor_id, day, session_id)
     ),
     written AS
     (
-        SELECT
-            site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at,
-            visible_duration_ms, page_views, events, downloads, outlinks, searches, forms, viewed_pages, viewed_at_ms,
-            viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
-            campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name,
-            last_campaign_name, device_kind, os, browser, language, country, region, city, network_organisation,
-            network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, contact_name,
-            contact_email,
-            NOT is_told AS is_gone
+        SELECT * EXCEPT (is_told, oldest_told, is_old, is_rest, content, times_told, times_kept, contents), NOT is_told AS is_gone
         FROM compared
         -- A session that is older than the table keeps it would be gone before it could be confirmed.
         WHERE day > toDate(now('UTC')) - INTERVAL 25 MONTH AND if(is_told, NOT is_rest AND (times_kept = 0 OR contents > 1), times_told = 0 AND NOT is_old)
@@ -538,8 +568,8 @@ WITH
     )
 SELECT
     * REPLACE (if(site = '', toDate(now('UTC')), day) AS day),
-    now64(3, 'UTC') AS settled_at,
-    until AS settled_until,
+    now AS settled_at,
+    least(until, complete) AS settled_until,
     count() OVER () AS settled_rows
 FROM written
 SETTINGS

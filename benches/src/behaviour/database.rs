@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(1_800);
 const LONGEST_SETTLING: Duration = Duration::from_secs(4 * 3_600);
 /// How often it is looked whether it has ended.
 const LOOK: Duration = Duration::from_millis(500);
+/// From how many on hits have to wait for two minutes until they are settled.
+const MANY: u32 = 500_000;
 /// By how much insertions are backdated, seconds: a second more than settling leaves alone.
 const BACK: u32 = 121;
 
@@ -165,8 +167,8 @@ impl Database {
         self.refreshed_views()?.iter().try_for_each(|view| self.ask(&format!("SYSTEM STOP VIEW {view}")).map(drop))
     }
 
-    /// Stamps what is inserted from now on as if it had been inserted two minutes ago: sessions are settled only of hits
-    /// that old, so that nobody has to wait. Views have to be stopped meanwhile.
+    /// Stamps what is inserted from now on as if it had been inserted two minutes ago: many hits are settled only when they
+    /// are that old, so that nobody has to wait. Views have to be stopped meanwhile.
     ///
     /// # Errors
     /// As [`Database::ask`].
@@ -193,7 +195,7 @@ impl Database {
         self.ask(&format!("ALTER TABLE {{database}}.hits MODIFY COLUMN inserted_at DEFAULT {value}")).map(drop)
     }
 
-    /// Waits until all that is inserted is old enough to be settled: sessions are settled only of hits of two minutes ago.
+    /// Waits until all that is inserted is old enough to be settled for good.
     ///
     /// # Errors
     /// As [`Database::ask`].
@@ -206,7 +208,7 @@ impl Database {
         Ok(())
     }
 
-    /// Lets views be made anew, again and again until no visitor has hits that wait for it.
+    /// Lets views be made anew, again and again until sessions are made of all hits.
     ///
     /// # Errors
     /// As [`Database::ask`], and where it takes longer than four hours.
@@ -214,17 +216,21 @@ impl Database {
         let deadline = Instant::now() + LONGEST_SETTLING;
         let views = self.refreshed_views()?;
         views.iter().try_for_each(|view| self.ask(&format!("SYSTEM START VIEW {view}")).map(drop))?;
+        let waiting = format!(
+            "SELECT count() >= {MANY} FROM {{database}}.hits \
+             WHERE inserted_at > (SELECT argMax(until, confirmed_at) FROM {{database}}.settlements)"
+        );
         loop {
+            let is_last = self.ask(&waiting)?.text == "0";
             for view in &views {
                 self.ask(&format!("SYSTEM REFRESH VIEW {view}"))?;
                 self.ask(&format!("SYSTEM WAIT VIEW {view}"))?;
             }
-            let waiting = self.ask("SELECT count() FROM {database}.unsettled_visitors")?.text;
-            if waiting == "0" {
+            if is_last {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let said = format!("{waiting} visitors still wait");
+                let said = "hits still wait".to_owned();
                 return Err(BehaviourError::Question { question: "settling".to_owned(), said });
             }
             std::thread::sleep(LOOK);

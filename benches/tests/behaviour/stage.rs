@@ -31,7 +31,7 @@ pub fn stage(test: &str) -> Option<&'static Stage> {
     Some(STAGE.get_or_init(|| set(stack.clickhouse_url(), &stack.database("behaviour"))))
 }
 
-/// A stage of a test's own, on which every hit is there three times, in three blocks. Nothing is settled.
+/// A stage of a test's own, on which every hit is there three times, in three blocks.
 pub fn thrice(test: &str) -> Option<Stage> {
     let stack = local::database_or_skip(test)?;
     let world = World::new(Settings::new(SEED + 1, 40_000, day(now()) * DAY).lasting(20 * DAY));
@@ -42,6 +42,7 @@ pub fn thrice(test: &str) -> Option<Stage> {
     for epoch in ["first", "second", "third"] {
         load(runtime.handle(), &database, &Place { epoch, partition: 0 }, Traffic::new(&world)).unwrap();
     }
+    database.settle().unwrap();
     let mut traffic = Traffic::new(&world).with_ledger();
     traffic.by_ref().for_each(drop);
     Some(Stage { ledger: traffic.into_ledger(), world, database, _runtime: runtime })
@@ -86,6 +87,7 @@ fn set(url: &str, database: &str) -> Stage {
     loader.load("again", again.into_iter());
     loader.settle();
     loader.load("last day", last.into_iter());
+    loader.settle();
     for rows in [
         format!("goals (site, goal, kind, pattern, value) VALUES {}", crate::goals::rows()),
         format!(

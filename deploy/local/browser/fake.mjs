@@ -53,7 +53,7 @@ export async function startFake() {
     const asked = new URL(request.url, "http://x").searchParams;
     let query = "";
     for await (const chunk of request) query += chunk;
-    if (query.includes("FROM sessions")) {
+    if (query.includes("FROM sessions_of_hits")) {
       const session = sessionOf(rows.filter((row) => row.visitor_id === asked.get("param_visitor")));
       return answer.end(JSON.stringify(session) + "\n");
     }

@@ -7,10 +7,10 @@ const PAUSE = 100;
 export const rowsOf = (marker, clickhouse) =>
   ask("SELECT * FROM hits WHERE position(user_agent, {marker:String}) > 0 ORDER BY client_time, hit_id", { marker }, clickhouse);
 
-/** What an analyst is told of a visitor's sessions, in their order. */
+/** What an analyst is told of a visitor's sessions at this moment, in their order. */
 export const sessionsOf = (site, visitor, clickhouse) =>
   ask(
-    "SELECT * FROM sessions WHERE site = {site:String} AND visitor_id = {visitor:String} ORDER BY started_at",
+    "SELECT * FROM sessions_of_hits WHERE site = {site:String} AND visitor_id = {visitor:String} ORDER BY started_at",
     { site, visitor },
     { ...clickhouse, user: "analyst", password: "" },
   );

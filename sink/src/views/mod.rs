@@ -34,7 +34,7 @@ pub enum ViewsError {
         fault: Fault,
     },
     /// ClickHouse could not settle.
-    #[error("sessions can't be settled: {0}; the views are right all the same, and slower")]
+    #[error("sessions can't be settled: {0}; the views say what they said before")]
     Unsettled(String),
 }
 

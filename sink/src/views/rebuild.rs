@@ -11,9 +11,9 @@
 //!
 //! A command that was killed may be given again: whichever table is in its place then holds all that hits can't tell.
 //!
-//! Settled sessions need no view of their own: what they don't tell, readers find in hits. The table beside is filled, a
-//! share of all visitors at a time; then settling stops, its mark is put back to before the filling began, and the tables
-//! are exchanged: whoever has hits from then on is not settled.
+//! Settled sessions need no view of their own. The table beside is filled, a share of all visitors at a time, and then once
+//! more of those who had hits meanwhile; settling stops, its mark is put back to before the filling began, and the tables are
+//! exchanged. Whoever has hits from then on is settled at once, and so is whatever these changed of what was filled before.
 
 use std::time::{Duration, Instant};
 
@@ -237,15 +237,19 @@ impl Rebuilding {
         let names = "SELECT arrayStringConcat(groupArray(name), ', ') AS names FROM (SELECT name FROM system.columns \
                      WHERE database = '{database}' AND table = 'sessions_of_hits' ORDER BY position)";
         let names = self.rows::<Columns>(during, names).await?.pop().map(|row| row.names).unwrap_or_default();
-        for share in 0..shares {
-            let statement = format!(
+        let fill = |whose: String| {
+            format!(
                 "INSERT INTO {{database}}.{{next}} ({names}, is_gone, settled_at, settled_until, settled_rows) \
-                 SELECT {names}, false, now64(3, 'UTC'), {until}, 0 FROM {{database}}.sessions_of_hits \
-                 WHERE cityHash64(site, visitor_id) % {shares} = {share} SETTINGS max_partitions_per_insert_block = 0, {SPILLING}"
-            );
-            self.execute(during, &statement).await?;
+                 SELECT {names}, false, now64(3, 'UTC'), {until}, 0 FROM {{database}}.sessions_of_hits WHERE {whose} \
+                 SETTINGS max_partitions_per_insert_block = 0, {SPILLING}"
+            )
+        };
+        for share in 0..shares {
+            self.execute(during, &fill(format!("cityHash64(site, visitor_id) % {shares} = {share}"))).await?;
             tell(&format!("{} of {shares}\n", share + 1));
         }
+        let meanwhile = format!("SELECT site, visitor_id FROM {{database}}.hits WHERE inserted_at > {until}");
+        self.execute(during, &fill(format!("(site, visitor_id) IN ({meanwhile})"))).await?;
         self.copy_what_is_older().await?;
         self.take_back_rests(&names).await?;
         settle::stop(&self.clickhouse).await?;
@@ -253,6 +257,6 @@ impl Rebuilding {
             format!("INSERT INTO {{database}}.settlements (until, confirmed_at) VALUES ({until}, now64(3, 'UTC'))");
         self.execute("putting back the mark", &mark).await?;
         self.exchange().await?;
-        settle::start(&self.clickhouse).await
+        settle::settle(&self.clickhouse, tell).await
     }
 }

@@ -25,7 +25,8 @@ struct Refresh {
     exception: String,
 }
 
-/// Settles until all is settled that was inserted two minutes before now or earlier.
+/// Settles all that was inserted before; of more than half a million hits since the mark, what was inserted two minutes before
+/// or earlier.
 ///
 /// # Errors
 /// Where ClickHouse can't be used, or can't settle.
@@ -50,7 +51,7 @@ pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), 
 }
 
 /// Lets the jobs go on, which a rebuilding that was stopped half-way has left standing.
-pub(super) async fn start(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
+async fn start(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
     each_job(clickhouse, "START").await
 }
 

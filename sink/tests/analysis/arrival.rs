@@ -3,7 +3,6 @@
 use local::TestStack;
 use schemas::EnrichedHit;
 
-use crate::settled::settled;
 use crate::support::Place;
 
 pub const MINUTE: i64 = 60_000;
@@ -20,7 +19,7 @@ pub enum Arrival {
     Repeated,
     /// The same, and every second hit a week after it happened.
     RepeatedAndLate,
-    /// The same, where sessions were settled before the late ones came, and after all of them.
+    /// The same, where sessions were settled before the late ones came.
     RepeatedAndLateAndSettled,
 }
 
@@ -35,11 +34,9 @@ pub async fn arrived(
     mut hits: Vec<EnrichedHit<'static>>,
 ) -> Place {
     let place = Place::migrated(stack, test).await;
-    let is_settled = arrival == Arrival::RepeatedAndLateAndSettled;
-    if is_settled {
+    if arrival == Arrival::RepeatedAndLateAndSettled {
         let in_time: Vec<_> = hits.iter().skip(1).step_by(2).cloned().collect();
-        place.insert(&in_time).await;
-        settled(&place).await;
+        place.load(&in_time).await;
     }
     if matches!(arrival, Arrival::RepeatedAndLate | Arrival::RepeatedAndLateAndSettled) {
         hits.iter_mut().step_by(2).for_each(|hit| hit.hit.received_at = hit.occurred_at + 7 * DAY);
@@ -50,10 +47,7 @@ pub async fn arrived(
         place.insert(&hits).await;
         hits.rotate_left(3);
     }
-    place.insert(&hits).await;
-    if is_settled {
-        settled(&place).await;
-    }
+    place.load(&hits).await;
     place
 }
 

@@ -105,13 +105,13 @@ async fn an_audience_of_a_purpose_has_only_who_permits_it() {
         answer(5, "ben", DAY, Some(false)),
         answer(6, "cleo", 0, None),
     ];
-    place.insert(&hits).await;
+    place.load(&hits).await;
     let words = ["define", "shown", "--site=shop", "--condition=TRUE OR FALSE", "--purpose=advertising"];
     let told = audiences(&place, &words).await.unwrap();
     assert!(told.contains("1 visitors fit now"), "{told}");
     refresh(&place).await;
     assert_eq!(members(&place, "shown"), "['anna']");
-    place.insert(&[answer(7, "anna", 3 * DAY, Some(false))]).await;
+    place.load(&[answer(7, "anna", 3 * DAY, Some(false))]).await;
     assert_eq!(refresh(&place).await, "shop/shown: 0 in, 1 out\n");
     let companies = [&words[..], &["--members=companies"]].concat();
     let refused = audiences(&place, &companies).await.unwrap_err().to_string();
@@ -297,12 +297,12 @@ async fn a_loop_keeps_audiences_up_to_date() {
     let shutdown = CancellationToken::new();
     let task = tokio::spawn(sink::audiences::run(options.action, shutdown.clone(), |_| {}));
     until("anna is in", || members(&place, "all") == "['anna']").await;
-    place.insert(&[page_view(2, "ben", 0, "/")]).await;
+    place.load(&[page_view(2, "ben", 0, "/")]).await;
     until("ben is in", || members(&place, "all") == "['anna','ben']").await;
     place.query("RENAME TABLE {database}.audience_changes TO {database}.elsewhere");
     tokio::time::sleep(Duration::from_millis(300)).await;
     place.query("RENAME TABLE {database}.elsewhere TO {database}.audience_changes");
-    place.insert(&[page_view(3, "cleo", 0, "/")]).await;
+    place.load(&[page_view(3, "cleo", 0, "/")]).await;
     until("cleo is in", || members(&place, "all") == "['anna','ben','cleo']").await;
     shutdown.cancel();
     tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();

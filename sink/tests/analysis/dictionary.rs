@@ -45,6 +45,7 @@ impl Table {
         let argument = |(name, kind): &(String, String)| {
             let value = match kind.as_str() {
                 "Date" => "'2026-03-10'",
+                time if time.starts_with("DateTime64") => "'2026-03-10 12:00:00'",
                 "String" => "'day'",
                 "Array(String)" => "['/', 'form']",
                 _ => "1",

@@ -10,8 +10,6 @@ mod interests;
 mod lead_scores;
 mod people;
 mod quality;
-#[path = "../behaviour/settled.rs"]
-mod settled;
 #[allow(dead_code, reason = "the other tests use the rest")]
 #[path = "../it/support.rs"]
 mod support;

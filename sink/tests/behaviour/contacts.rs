@@ -67,7 +67,7 @@ async fn a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit() {
     let name = "a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit";
     let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "unlinked").await;
-    place.insert(&anna()).await;
+    place.load(&anna()).await;
     assert_eq!(lines(&visitors(&place)), ["anna@steel.example\tdesk\tform", "anna@steel.example\tphone\tform"]);
     place.query(
         "INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, evidence, linked_at) \
@@ -75,9 +75,9 @@ async fn a_link_is_undone_by_a_newer_row_and_told_again_by_a_newer_hit() {
     );
     assert_eq!(visitors(&place), "anna@steel.example\tdesk\tform");
     // An older hit that comes late changes nothing.
-    place.insert(&[form(7, "phone", 3 * HOUR, ["", "anna@steel.example", ""])]).await;
+    place.load(&[form(7, "phone", 3 * HOUR, ["", "anna@steel.example", ""])]).await;
     assert_eq!(visitors(&place), "anna@steel.example\tdesk\tform");
-    place.insert(&[form(8, "phone", 5 * HOUR, ["", "anna@steel.example", ""])]).await;
+    place.load(&[form(8, "phone", 5 * HOUR, ["", "anna@steel.example", ""])]).await;
     assert_eq!(lines(&visitors(&place)), ["anna@steel.example\tdesk\tform", "anna@steel.example\tphone\tform"]);
 }
 
@@ -159,7 +159,7 @@ async fn merges_in_a_circle_end_where_the_newest_decision_says() {
     let Some(stack) = local::database_or_skip("merges_in_a_circle_end_where_the_newest_decision_says") else { return };
     let place = Place::migrated(stack, "circles").await;
     place
-        .insert(&[
+        .load(&[
             form(1, "one", 0, ["A", "a@x.example", ""]),
             form(2, "two", HOUR, ["B", "b@x.example", ""]),
             form(3, "three", 2 * HOUR, ["C", "c@x.example", ""]),
@@ -215,7 +215,7 @@ async fn a_person_is_believed_before_a_partner() {
         [("person_a", "Aa Ltd", "Zz Ltd"), ("person_z", "Zz Ltd", "Aa Ltd"), ("person_same", "Xx Ltd", "Xx Ltd")]
     {
         let place = Place::migrated(stack, test).await;
-        place.insert(&[told(1, 0, by_person, by_partner)]).await;
+        place.load(&[told(1, 0, by_person, by_partner)]).await;
         let company = "SELECT company, company_source FROM {database}.contacts";
         assert_eq!(place.query(company), format!("{by_person}\tform"));
     }
@@ -229,7 +229,7 @@ async fn companies_and_files_know_the_contacts_that_are_linked_now() {
     let place = Place::migrated(stack, "linked").await;
     let mut file = crate::support::hit(schemas::Kind::Download, 3, "ben", MINUTE, "/");
     file.hit.target_url = "https://shop.example/a.pdf".into();
-    place.insert(&[page_view(1, "ben", 0, "/"), form(2, "cleo", 0, ["C", "cleo@mill.example", ""]), file]).await;
+    place.load(&[page_view(1, "ben", 0, "/"), form(2, "cleo", 0, ["C", "cleo@mill.example", ""]), file]).await;
     let told = || {
         let companies = "SELECT company, evidence, contacts FROM {database}.companies ORDER BY company";
         let between = "SELECT company, evidence, contacts FROM {database}.companies_between(site = 'shop', \

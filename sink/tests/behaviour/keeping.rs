@@ -3,7 +3,7 @@
 use schemas::EnrichedHit;
 use sink::views::rebuild::rebuild;
 
-use crate::states::{DAY, HOUR, MINUTE, form, in_session, lines, on_site, settled};
+use crate::states::{DAY, HOUR, MINUTE, form, in_session, lines, on_site};
 use crate::support::{Place, page_view};
 
 /// Ben came on the 10th, and over the midnight after it; Anna on the 10th, with her address.
@@ -36,28 +36,22 @@ fn expire(place: &Place) {
     );
 }
 
-/// Who comes back after the hits of earlier visits are gone has those visits all the same, before and after it is settled.
+/// Who comes back after the hits of earlier visits are gone has those visits all the same.
 #[tokio::test]
 async fn a_visitor_who_returns_keeps_what_the_hits_no_longer_tell() {
     let name = "a_visitor_who_returns_keeps_what_the_hits_no_longer_tell";
     let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "returning").await;
-    place.insert(&of_old()).await;
-    settled(&place).await;
+    place.load(&of_old()).await;
     assert_eq!(lines(&place.query(VISITS)), OLD);
     expire(&place);
     assert_eq!(lines(&place.query(VISITS)), OLD);
-    place.insert(&[page_view(8, "ben", 3 * DAY, "/"), in_session(page_view(9, "anna", 3 * DAY, "/"), 0xa3)]).await;
+    place.load(&[page_view(8, "ben", 3 * DAY, "/"), in_session(page_view(9, "anna", 3 * DAY, "/"), 0xa3)]).await;
     let returned =
         [OLD[0], OLD[1], "anna\t2026-03-13 12:00:00.000\t1\t0", OLD[2], OLD[3], "ben\t2026-03-13 12:00:00.000\t1\t0"];
-    // Until it is settled, the rest of a visit that was cut may stand beside it.
-    let visits = place.query(VISITS);
-    assert!(returned.iter().all(|visit| lines(&visits).contains(visit)), "{visits}");
-    settled(&place).await;
     assert_eq!(lines(&place.query(VISITS)), returned);
     // As ever, a hit that comes late changes visits of which the hits are there.
-    place.insert(&[page_view(10, "ben", 3 * DAY - 10 * MINUTE, "/late")]).await;
-    settled(&place).await;
+    place.load(&[page_view(10, "ben", 3 * DAY - 10 * MINUTE, "/late")]).await;
     let ben = "SELECT started_at, page_views FROM {database}.sessions WHERE visitor_id = 'ben' AND day > '2026-03-11'";
     assert_eq!(place.query(ben), "2026-03-13 11:50:00.000\t2");
 }
@@ -73,8 +67,7 @@ async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
     // A site of which no hit is left, and one that was young then.
     hits.push(on_site(form(20, "zoe", 0, ["Zoe", "zoe@x.example", ""]), "closed"));
     hits.push(on_site(form(21, "yan", 2 * DAY, ["Yan", "yan@x.example", ""]), "young"));
-    place.insert(&hits).await;
-    settled(&place).await;
+    place.load(&hits).await;
     let known = || {
         [
             VISITS,
@@ -89,7 +82,7 @@ async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
     for table in ["settled_sessions", "contact_cards", "contact_links", "page_titles"] {
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
     }
-    settled(&place).await;
+    place.settle().await;
     assert_eq!(known(), before);
     // A row that no hit told and that is younger than they are is not kept.
     place.query(
@@ -111,14 +104,13 @@ async fn retention_is_kept_per_table_and_per_site() {
         on_site(in_session(form(number, visitor, ago(days), ["Ann", "ann@x.example", ""]), number), site)
     };
     place
-        .insert(&[
+        .load(&[
             visits(1, "shop", "old", 900),
             visits(2, "shop", "half", 300),
             visits(3, "blog", "half", 300),
             visits(4, "shop", "new", 1),
         ])
         .await;
-    settled(&place).await;
     let kept = |table: &str| {
         place.query(&format!("OPTIMIZE TABLE {{database}}.{table} FINAL"));
         place.query(&format!(

@@ -10,7 +10,6 @@ mod keeping;
 mod live;
 mod rebuilding;
 mod sessions;
-mod settled;
 mod settling;
 mod sources;
 mod states;

@@ -75,7 +75,7 @@ async fn every_query_of_the_readme_and_of_the_cookbook_answers() {
     let place = Place::migrated(stack, "queries").await;
     let hits = visits(now(&place));
     place.insert(&hits).await;
-    place.insert(&hits).await;
+    place.load(&hits).await;
     for rule in [
         "goals (site, goal, kind, pattern) VALUES ('demo', 'quote', 'form', '/pricing%')",
         "content_groups (site, content_group, url_patterns) VALUES ('demo', 'Prices', ['/pricing%'])",

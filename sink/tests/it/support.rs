@@ -192,6 +192,22 @@ impl Place {
         self.clickhouse().insert(&format!("test/0/{first}"), block.frames.into()).await.unwrap();
     }
 
+    /// Settles the sessions of all hits that are inserted, instead of within a minute.
+    pub async fn settle(&self) {
+        // One that is at work may have begun before they were.
+        for job in ["settle_sessions", "confirm_settlements"] {
+            self.query(&format!("SYSTEM STOP VIEW {{database}}.{job}"));
+            self.query(&format!("SYSTEM WAIT VIEW {{database}}.{job}"));
+        }
+        sink::views::settle::settle(&self.clickhouse(), |_| ()).await.unwrap();
+    }
+
+    /// Inserts hits, and settles their sessions.
+    pub async fn load(&self, hits: &[EnrichedHit<'_>]) {
+        self.insert(hits).await;
+        self.settle().await;
+    }
+
     pub fn start(&self, more: &[&str]) -> Running {
         let (instruments, shutdown) = (Instruments::new().unwrap(), CancellationToken::new());
         let task = tokio::spawn(run(self.options(more), instruments.clone(), shutdown.clone()));

@@ -70,9 +70,9 @@ fn robot() -> EnrichedHit<'static> {
 
 /// All of it out of order, and each hit twice, in a block of its own.
 async fn insert_twice_and_backwards(place: &Place, mut hits: Vec<EnrichedHit<'static>>) {
-    place.insert(&hits).await;
+    place.load(&hits).await;
     hits.reverse();
-    place.insert(&hits).await;
+    place.load(&hits).await;
 }
 
 #[tokio::test]
@@ -150,10 +150,10 @@ async fn sessions_are_computed_from_gaps_where_none_are_given() {
 async fn a_computed_session_keeps_its_id_when_it_grows() {
     let Some(stack) = local::database_or_skip("a_computed_session_keeps_its_id_when_it_grows") else { return };
     let place = Place::migrated(stack, "growing").await;
-    place.insert(&[page_view(1, "ben", 0, "/")]).await;
+    place.load(&[page_view(1, "ben", 0, "/")]).await;
     let id = "SELECT session_id FROM {database}.sessions";
     let before = place.query(id);
-    place.insert(&[page_view(2, "ben", MINUTE, "/a"), hit(Kind::Heartbeat, 3, "ben", 2 * MINUTE, "/a")]).await;
+    place.load(&[page_view(2, "ben", MINUTE, "/a"), hit(Kind::Heartbeat, 3, "ben", 2 * MINUTE, "/a")]).await;
     assert_eq!(place.query(id), before);
     assert_eq!(place.query("SELECT page_views, events FROM {database}.sessions"), "2\t0");
 }
@@ -165,7 +165,7 @@ async fn anonymous_visitors_are_marked() {
     let mut anonymous = page_view(1, "a hash of the day", 0, "/");
     anonymous.hit.visitor_id_source = VisitorIdSource::DailyHash;
     anonymous.hit.signal = Signal::GlobalPrivacyControl;
-    place.insert(&[anonymous, page_view(2, "ben", 0, "/")]).await;
+    place.load(&[anonymous, page_view(2, "ben", 0, "/")]).await;
     for view in ["sessions", "visitors"] {
         let sql = format!("SELECT visitor_id, is_anonymous FROM {{database}}.{view} ORDER BY visitor_id");
         assert_eq!(place.query(&sql), "a hash of the day\ttrue\nben\tfalse", "{view}");
@@ -295,7 +295,7 @@ async fn robots_are_shown_in_their_own_view() {
 async fn a_condition_on_the_site_reads_that_site_only() {
     let Some(stack) = local::database_or_skip("a_condition_on_the_site_reads_that_site_only") else { return };
     let place = Place::migrated(stack, "pushdown").await;
-    place.insert(&anna()).await;
+    place.load(&anna()).await;
     let views =
         ["session_hits", "sessions", "visitors", "companies", "pages", "downloads", "sources", "live_visitors", "bots"];
     for view in views {

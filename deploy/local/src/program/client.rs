@@ -190,7 +190,10 @@ fn print_addresses(settings: &Settings) {
     ] {
         println!("Metrics        http://127.0.0.1:{port}/metrics   ({service})");
     }
-    println!("Logs           {}\n\nThree queries to try:", settings.directory.join("logs").display());
+    println!(
+        "Logs           {}\n\nThree queries to try; visits are there within a minute, who is live at once:",
+        settings.directory.join("logs").display()
+    );
     for sql in visit::QUERIES {
         println!("  curl '{clickhouse}/?user=analyst' --data \"{sql}\"");
     }

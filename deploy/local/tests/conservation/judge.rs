@@ -23,6 +23,7 @@ pub fn judge(world: &World, fleet: &Fleet, aftermath: &Aftermath) -> Findings {
     repetitions(fleet, aftermath, &contents, &mut findings);
     order(aftermath, &contents, &mut findings);
     dead_letters(aftermath, &contents, &mut findings);
+    settle(world, &fleet.setup.database, &mut findings);
     views(world, &fleet.setup.database, &mut findings);
     for member in &fleet.members {
         outcomes(member, &mut findings);
@@ -166,6 +167,21 @@ fn dead_letters(aftermath: &Aftermath, contents: &Contents, findings: &mut Findi
     }
 }
 
+/// Makes sessions of all hits, instead of within a minute.
+fn settle(world: &World, database: &str, findings: &mut Findings) {
+    let mut command = Command::new(programs().join("sink"));
+    command.args(["views", "settle", "--clickhouse-url", &world.clickhouse_url(), "--clickhouse-database", database]);
+    run(command, "sessions are not settled", findings);
+}
+
+fn run(mut command: Command, otherwise: &str, findings: &mut Findings) {
+    let output = command.output().unwrap();
+    if !output.status.success() {
+        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        findings.push(format!("{otherwise} ({}):\n{text}", output.status));
+    }
+}
+
 /// Sessions and pages count what is in hits.
 fn views(world: &World, database: &str, findings: &mut Findings) {
     let pairs = [
@@ -222,9 +238,5 @@ fn audit(world: &World, fleet: &Fleet, findings: &mut Findings) {
     command.args(["audit", "--clickhouse-url", &world.clickhouse_url()]);
     command.args(["--clickhouse-database", &fleet.setup.database, "--kafka-brokers", &world.brokers()]);
     command.args(["--topic-prefix", &fleet.setup.prefix, "--group", &format!("{}sink", fleet.setup.prefix)]);
-    let output = command.output().unwrap();
-    if !output.status.success() {
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        findings.push(format!("the audit is not clean ({}):\n{text}", output.status));
-    }
+    run(command, "the audit is not clean", findings);
 }

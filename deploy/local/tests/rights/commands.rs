@@ -149,6 +149,7 @@ impl<'a> Desk<'a> {
     fn access(&mut self, subject: &Subject) -> Vec<String> {
         let _turn = self.crowd.hold(subject.number);
         self.wait_until_loaded(subject);
+        self.world.sink(DATABASE, &["views", "settle"]);
         let mut words = self.who(subject);
         let folder = self.world.directory.join(format!("exports/{}", subject.number));
         std::fs::create_dir_all(folder.parent().unwrap()).unwrap();

@@ -34,6 +34,7 @@ pub fn judge(world: &World) -> Vec<String> {
     );
     let topic = format!("{PREFIX}hits.enriched");
     until("the end of the topic", || topics::read_by(&world.brokers(), GROUP, &topic));
+    [DATABASE, AGAIN].iter().for_each(|database| world.sink(database, &["views", "settle"]));
     let mut findings = Vec::new();
     for (name, columns) in TOLD {
         let rows = |database: &str| world.query(&format!("SELECT {columns} FROM {database}.{name} {}", last(name)));
