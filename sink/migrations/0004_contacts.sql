@@ -153,6 +153,31 @@ FROM longest
 WHERE contact != person
 COMMENT 'Where merges lead, one row for each contact that is merged.';
 
+CREATE OR REPLACE VIEW {database}.address_visitors{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    address String COMMENT 'E-mail address in lower case, as it was told.',
+    visitor_id String COMMENT 'Visitor whose address it is.',
+    evidence LowCardinality(String) COMMENT 'What told so last: the kind of a hit, or what somebody wrote.',
+    linked_since DateTime64(3, 'UTC') COMMENT 'When it was told first.',
+    linked_at DateTime64(3, 'UTC') COMMENT 'When it was told last.'
+)
+SQL SECURITY DEFINER
+AS
+SELECT
+    l.site AS site,
+    l.contact AS address,
+    l.visitor_id AS visitor_id,
+    argMax(l.evidence, (l.linked_at, l.hit_id)) AS evidence,
+    minIf(l.linked_at, l.is_linked) AS linked_since,
+    max(l.linked_at) AS linked_at
+FROM {database}.contact_links AS l
+GROUP BY site, address, visitor_id
+HAVING argMax(l.is_linked, (l.linked_at, l.hit_id))
+COMMENT 'Whose addresses are whose, merges aside, one row for each pair.';
+
+-- In two parts: where nobody ever merged an address, the contact is a column of the table, and a condition on it reaches the
+-- key. Following merges takes longer to plan than all else, so it is asked once.
 CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
@@ -165,28 +190,12 @@ CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
 )
 SQL SECURITY DEFINER
 AS
-WITH linked AS
-    (
-        SELECT
-            site,
-            contact AS address,
-            visitor_id,
-            argMax(evidence, (linked_at, hit_id)) AS told_by,
-            minIf(linked_at, is_linked) AS first_told,
-            max(linked_at) AS last_told
-        FROM {database}.contact_links
-        GROUP BY site, address, visitor_id
-        HAVING argMax(is_linked, (linked_at, hit_id))
-    )
-SELECT
-    l.site AS site,
-    l.visitor_id AS visitor_id,
-    if(m.person != '', m.person, l.address) AS contact,
-    l.address AS submitted_as,
-    l.told_by AS evidence,
-    l.first_told AS linked_since,
-    l.last_told AS linked_at
-FROM linked AS l
+SELECT site, visitor_id, address AS contact, address AS submitted_as, evidence, linked_since, linked_at
+FROM {database}.address_visitors
+WHERE (site, address) NOT IN (SELECT site, contact FROM {database}.contact_merges)
+UNION ALL
+SELECT l.site, l.visitor_id, if(m.person != '', m.person, l.address), l.address, l.evidence, l.linked_since, l.linked_at
+FROM (SELECT * FROM {database}.address_visitors WHERE (site, address) IN (SELECT site, contact FROM {database}.contact_merges)) AS l
 LEFT ANY JOIN {database}.merged_contacts AS m ON l.site = m.site AND l.address = m.contact
 COMMENT 'Which visitors are which contacts now, one row for each pair. A visitor may be several contacts, as on a shared computer.';
 
@@ -210,50 +219,61 @@ WITH
     -- A card without an address is that of whom the visitor was linked with last.
     owners AS
     (
-        SELECT site, visitor_id, argMax(contact, (linked_at, contact)) AS owner
-        FROM {database}.contact_visitors
+        SELECT site, visitor_id, argMax(address, (linked_at, address)) AS owner
+        FROM {database}.address_visitors
+        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards WHERE contact = '')
         GROUP BY site, visitor_id
     ),
+    -- In two parts, as contact_visitors is.
     cards AS
     (
-        SELECT
-            c.* EXCEPT (site, contact, visitor_id),
-            c.site AS site,
-            c.visitor_id AS visitor_id,
-            multiIf(m.person != '', m.person, c.contact != '', c.contact, o.owner) AS whose
-        FROM {database}.contact_cards AS c
-        LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.contact = m.contact
-        LEFT ANY JOIN owners AS o ON c.site = o.site AND c.visitor_id = o.visitor_id
-        WHERE whose != ''
-    ),
-    corrected AS
-    (
-        SELECT DISTINCT c.site AS of_site, if(m.person != '', m.person, c.contact) AS of_contact, arrayJoin(c.fields) AS of_field
+        SELECT site, contact AS whose, visitor_id, hit_id, submitted_at, source, source_name, name, email, phone, job_title, company, address
+        FROM {database}.contact_cards
+        WHERE contact != '' AND (site, contact) NOT IN (SELECT site, contact FROM {database}.contact_merges)
+        UNION ALL
+        SELECT c.site, if(m.person != '', m.person, c.of_address), c.visitor_id, c.hit_id, c.submitted_at, c.source, c.source_name, c.name, c.email, c.phone, c.job_title, c.company, c.address
         FROM
         (
-            SELECT site, contact, arrayFilter(each -> each != '', [if(name != '', 'name', ''), if(email != '', 'email', ''), if(phone != '', 'phone', ''),
-                if(job_title != '', 'job_title', ''), if(company != '', 'company', ''), if(address != '', 'address', '')]) AS fields
-            FROM {database}.contact_cards
-            WHERE source = 'correction'
+            SELECT *, contact AS of_address FROM {database}.contact_cards WHERE (site, contact) IN (SELECT site, contact FROM {database}.contact_merges)
+            UNION ALL
+            SELECT c.*, o.owner AS of_address
+            FROM (SELECT * FROM {database}.contact_cards WHERE contact = '') AS c
+            INNER JOIN owners AS o ON c.site = o.site AND c.visitor_id = o.visitor_id
         ) AS c
-        LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.contact = m.contact
+        LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.of_address = m.contact
+    ),
+    grouped AS
+    (
+        SELECT
+            site,
+            whose,
+            told,
+            c.source IN ('partner', 'import') AS is_of_others,
+            argMax(c.source, (submitted_at, c.source != 'partner', hit_id)) AS told_by,
+            argMax(c.source_name, (submitted_at, c.source != 'partner', hit_id)) AS told_by_name,
+            argMax(visitor_id, (submitted_at, c.source != 'partner', hit_id)) AS told_as,
+            min(submitted_at) AS first_told,
+            max(submitted_at) AS last_told,
+            uniqExact(hit_id) AS times,
+            countIf(c.source = 'correction') AS corrections
+        FROM cards AS c
+        ARRAY JOIN [('name', name), ('email', email), ('phone', phone), ('job_title', job_title), ('company', company), ('address', address)] AS told
+        WHERE told.2 != ''
+        GROUP BY site, whose, told, is_of_others
     )
 SELECT
     site,
     whose AS contact,
     told.1 AS field,
     told.2 AS value,
-    argMax(c.source, (submitted_at, c.source != 'partner', hit_id)) AS source,
-    argMax(c.source_name, (submitted_at, c.source != 'partner', hit_id)) AS source_name,
-    argMax(visitor_id, (submitted_at, c.source != 'partner', hit_id)) AS visitor_id,
-    min(submitted_at) AS first_told_at,
-    max(submitted_at) AS last_told_at,
-    uniqExact(hit_id) AS times_told,
-    CAST(c.source IN ('partner', 'import') AND (site, whose, told.1) IN (SELECT of_site, of_contact, of_field FROM corrected), 'Bool') AS is_overruled
-FROM cards AS c
-ARRAY JOIN [('name', name), ('email', email), ('phone', phone), ('job_title', job_title), ('company', company), ('address', address)] AS told
-WHERE told.2 != ''
-GROUP BY site, whose, told, is_overruled
+    told_by AS source,
+    told_by_name AS source_name,
+    told_as AS visitor_id,
+    first_told AS first_told_at,
+    last_told AS last_told_at,
+    times AS times_told,
+    CAST(is_of_others AND sum(corrections) OVER (PARTITION BY site, whose, told.1) > 0, 'Bool') AS is_overruled
+FROM grouped
 COMMENT 'What each contact ever told or had corrected, one row for each value of each field, with who told it and when.';
 
 CREATE OR REPLACE VIEW {database}.contacts{on_cluster}
@@ -334,8 +354,8 @@ SQL SECURITY DEFINER
 AS
 WITH addresses AS
     (
-        SELECT site, visitor_id, argMax(submitted_as, (linked_at, submitted_as)) AS given_last
-        FROM {database}.contact_visitors
+        SELECT site, visitor_id, argMax(address, (linked_at, address)) AS given_last
+        FROM {database}.address_visitors
         WHERE site IN (SELECT site FROM {database}.contact_cards WHERE source = 'correction')
         GROUP BY site, visitor_id
     )
