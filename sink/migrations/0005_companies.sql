@@ -56,26 +56,41 @@ WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL
 SELECT
     site,
-    toDate(min(occurred_at)) AS day,
+    toDate(first) AS day,
     '' AS visitor_id,
     toUUID('00000000-0000-0000-0000-000000000000') AS session_id,
-    min(occurred_at) AS started_at,
-    max(occurred_at) AS ended_at,
-    uniqExactIf(hit_id, kind = 'page_view') AS page_views,
-    max(duration_ms) AS visible_duration_ms,
-    uniqExactIf(hit_id, kind = 'download') AS downloads,
-    uniqExactIf(hit_id, kind = 'form') AS forms,
-    argMaxIf(country, (occurred_at, hit_id), country != '') AS country,
-    argMaxIf(network_organisation, (occurred_at, hit_id), network_organisation != '') AS network_organisation,
-    argMaxIf(network_domain, (occurred_at, hit_id), network_domain != '') AS network_domain,
-    argMax(partner, (occurred_at, hit_id)) AS partner,
-    argMax(partner_matched_by, (occurred_at, hit_id)) AS partner_matched_by,
-    argMax(company_name, (occurred_at, hit_id)) AS company_name,
-    argMax(company_domain, (occurred_at, hit_id)) AS company_domain,
-    argMax(partner_attributes, (occurred_at, hit_id)) AS partner_attributes
-FROM (SELECT *, if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000-0000-0000-000000000000'), page_view_id, hit_id) AS view_id FROM {database}.hits WHERE visitor_id = '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8)
-GROUP BY site, view_id
-HAVING day BETWEEN {first_day:Date} AND {last_day:Date}
+    first AS started_at,
+    last AS ended_at,
+    views AS page_views,
+    visible AS visible_duration_ms,
+    download_count AS downloads,
+    form_count AS forms,
+    told_last.1 AS country,
+    told_last.2 AS network_organisation,
+    told_last.3 AS network_domain,
+    told_last.4 AS partner,
+    told_last.5 AS partner_matched_by,
+    told_last.6 AS company_name,
+    told_last.7 AS company_domain,
+    told_last.8 AS partner_attributes
+FROM
+(
+    SELECT
+        site,
+        if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000-0000-0000-000000000000'), page_view_id, hit_id) AS view_id,
+        min(occurred_at) AS first,
+        max(occurred_at) AS last,
+        uniqExactIf(hit_id, kind = 'page_view') AS views,
+        max(duration_ms) AS visible,
+        uniqExactIf(hit_id, kind = 'download') AS download_count,
+        uniqExactIf(hit_id, kind = 'form') AS form_count,
+        -- In one, as each costs what all of them do.
+        argMax((country, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes), (occurred_at, hit_id)) AS told_last
+    FROM {database}.hits
+    WHERE visitor_id = '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
+    GROUP BY site, view_id
+)
+WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL
 SELECT
     site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, occurred_at, 0, 0, 0, 0, country,
@@ -267,7 +282,7 @@ WITH
             partner_matched_by,
             network_organisation,
             network_domain,
-            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards WHERE site = {site:String} UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_links WHERE site = {site:String}), visitor_id, '') AS known_visitor,
+            if(visitor_id IN (SELECT visitor_id FROM {database}.contact_cards WHERE site = {site:String} UNION ALL SELECT visitor_id FROM {database}.contact_links WHERE site = {site:String}), visitor_id, '') AS known_visitor,
             min(started_at) AS start,
             max(ended_at) AS end,
             groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
