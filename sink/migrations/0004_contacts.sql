@@ -153,7 +153,7 @@ FROM longest
 WHERE contact != person
 COMMENT 'Where merges lead, one row for each contact that is merged.';
 
-CREATE OR REPLACE VIEW {database}.address_visitors{on_cluster}
+CREATE OR REPLACE VIEW {database}.contact_addresses{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     address String COMMENT 'E-mail address in lower case, as it was told.',
@@ -191,11 +191,11 @@ CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
 SQL SECURITY DEFINER
 AS
 SELECT site, visitor_id, address AS contact, address AS submitted_as, evidence, linked_since, linked_at
-FROM {database}.address_visitors
+FROM {database}.contact_addresses
 WHERE (site, address) NOT IN (SELECT site, contact FROM {database}.contact_merges)
 UNION ALL
 SELECT l.site, l.visitor_id, if(m.person != '', m.person, l.address), l.address, l.evidence, l.linked_since, l.linked_at
-FROM (SELECT * FROM {database}.address_visitors WHERE (site, address) IN (SELECT site, contact FROM {database}.contact_merges)) AS l
+FROM (SELECT * FROM {database}.contact_addresses WHERE (site, address) IN (SELECT site, contact FROM {database}.contact_merges)) AS l
 LEFT ANY JOIN {database}.merged_contacts AS m ON l.site = m.site AND l.address = m.contact
 COMMENT 'Which visitors are which contacts now, one row for each pair. A visitor may be several contacts, as on a shared computer.';
 
@@ -220,7 +220,7 @@ WITH
     owners AS
     (
         SELECT site, visitor_id, argMax(address, (linked_at, address)) AS owner
-        FROM {database}.address_visitors
+        FROM {database}.contact_addresses
         WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards WHERE contact = '')
         GROUP BY site, visitor_id
     ),
@@ -355,7 +355,7 @@ AS
 WITH addresses AS
     (
         SELECT site, visitor_id, argMax(address, (linked_at, address)) AS given_last
-        FROM {database}.address_visitors
+        FROM {database}.contact_addresses
         WHERE site IN (SELECT site FROM {database}.contact_cards WHERE source = 'correction')
         GROUP BY site, visitor_id
     )
