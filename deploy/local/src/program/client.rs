@@ -35,6 +35,7 @@ pub fn up(settings: &Settings) -> anyhow::Result<()> {
     let visit = visit::send(settings)?;
     println!("\nOne visit was sent to {}/p.gif; its row in ClickHouse:\n", settings.collector_url());
     println!("{}\n", visit::row(settings, &visit)?);
+    visit::settle(settings, &visit)?;
     print_addresses(settings);
     Ok(())
 }
@@ -191,7 +192,7 @@ fn print_addresses(settings: &Settings) {
         println!("Metrics        http://127.0.0.1:{port}/metrics   ({service})");
     }
     println!(
-        "Logs           {}\n\nThree queries to try; visits are there within a minute, who is live at once:",
+        "Logs           {}\n\nThree queries to try; what you do on the site is in the first two within a minute, in the third at once:",
         settings.directory.join("logs").display()
     );
     for sql in visit::QUERIES {

@@ -6,7 +6,7 @@ use local::{Paths, clickhouse};
 use std::time::{Duration, Instant};
 
 /// How long the row may take to arrive.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(90);
 
 /// What to try first.
 pub const QUERIES: [&str; 3] = [
@@ -42,19 +42,34 @@ pub fn send(settings: &Settings) -> anyhow::Result<String> {
 
 /// The row of a hit, as soon as it is in ClickHouse.
 pub fn row(settings: &Settings, hit: &str) -> anyhow::Result<String> {
-    let started = Instant::now();
     let sql = format!(
         "SELECT * FROM hitmeter.hits WHERE hit_id = '{hit}' LIMIT 1 FORMAT Vertical SETTINGS output_format_pretty_color = 0"
     );
+    Ok(without_defaults(&arrived(settings, hit, &sql)?))
+}
+
+/// Has the visit of a hit settled at once, instead of within a minute.
+pub fn settle(settings: &Settings, hit: &str) -> anyhow::Result<()> {
+    let sql = format!(
+        "SELECT session_id FROM hitmeter.sessions \
+         WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM hitmeter.hits WHERE hit_id = '{hit}')"
+    );
+    query(settings, "SYSTEM REFRESH VIEW hitmeter.settle_sessions")?;
+    arrived(settings, hit, &sql).map(drop)
+}
+
+fn query(settings: &Settings, sql: &str) -> anyhow::Result<String> {
+    let (user, password) = (&settings.clickhouse_user, &settings.clickhouse_password);
+    Ok(clickhouse::query_with_password(&settings.clickhouse_url(), user, password, sql)?)
+}
+
+/// The answer, as soon as there is one.
+fn arrived(settings: &Settings, hit: &str, sql: &str) -> anyhow::Result<String> {
+    let started = Instant::now();
     loop {
-        let row = clickhouse::query_with_password(
-            &settings.clickhouse_url(),
-            &settings.clickhouse_user,
-            &settings.clickhouse_password,
-            &sql,
-        )?;
+        let row = query(settings, sql)?;
         if !row.is_empty() {
-            return Ok(without_defaults(&row));
+            return Ok(row);
         }
         if started.elapsed() > ARRIVES_WITHIN {
             bail!(

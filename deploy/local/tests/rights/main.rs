@@ -131,6 +131,7 @@ fn play(directory: &Path, seed: u64, subjects: Vec<Subject>) -> Vec<String> {
     world.must("sink", &["deadletters", "replay", "--kafka-brokers", &brokers, "--topic-prefix", PREFIX, "--all"]);
     wait_until_loaded(&world);
     desk.wait_until_done();
+    world.sink(DATABASE, &["views", "settle"]);
     refresh_audiences(&world);
     step("everything is done");
 
