@@ -2,7 +2,7 @@
 
 use schemas::EnrichedHit;
 
-use crate::states::{HOUR, MINUTE, in_session, now, visible};
+use crate::states::{MINUTE, in_session, now, visible};
 use crate::support::{NOON, Place, page_view};
 
 /// What differs between what is told and what the hits say, as it is at this moment.
