@@ -82,7 +82,7 @@ async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
     for table in ["settled_sessions", "contact_cards", "contact_links", "page_titles"] {
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
     }
-    place.settle().await;
+    place.settle();
     assert_eq!(known(), before);
     // A row that no hit told and that is younger than they are is not kept.
     place.query(

@@ -61,7 +61,7 @@ async fn nothing_is_lost_while_loading_goes_on() {
     let (loaded, ()) = tokio::join!(load, make);
     assert!(loaded > 4, "only {loaded} visitors came meanwhile");
     // The link of the first was undone.
-    place.settle().await;
+    place.settle();
     let expected = [loaded.to_string(), (loaded - 1).to_string(), loaded.to_string(), format!("Home {loaded}")];
     assert_eq!(known(&place), expected);
     assert_eq!(place.query("SELECT name FROM {database}.contact_cards WHERE source = 'import'"), "Ines");

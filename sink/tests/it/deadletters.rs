@@ -260,6 +260,7 @@ async fn a_refused_hit_is_stored_when_it_is_replayed_under_its_own_id() {
     until("it is there too", || place.query(COUNTS) == "2\t2").await;
     assert!(done(&place, &["replay", "--reason=refused", "--closed"]).await.starts_with("1 replayed"));
     until("it is there twice", || place.query(COUNTS) == "3\t2").await;
+    place.settle();
     assert_eq!(place.query("SELECT sum(views) FROM {database}.pages"), "2");
     assert_eq!(listed(&place, &[]).await.len(), 0);
     sink.stop().await;

@@ -193,19 +193,29 @@ impl Place {
     }
 
     /// Settles the sessions of all hits that are inserted, instead of within a minute.
-    pub async fn settle(&self) {
+    pub fn settle(&self) {
         // One that is at work may have begun before they were.
+        self.stop_settling();
         for job in ["settle_sessions", "confirm_settlements"] {
-            self.query(&format!("SYSTEM STOP VIEW {{database}}.{job}"));
-            self.query(&format!("SYSTEM WAIT VIEW {{database}}.{job}"));
+            ["START", "REFRESH", "WAIT"].iter().for_each(|word| self.system(word, job));
         }
-        sink::views::settle::settle(&self.clickhouse(), |_| ()).await.unwrap();
+    }
+
+    /// Keeps sessions as they are settled, until they are settled again.
+    pub fn stop_settling(&self) {
+        for job in ["settle_sessions", "confirm_settlements"] {
+            ["STOP", "WAIT"].iter().for_each(|word| self.system(word, job));
+        }
+    }
+
+    fn system(&self, word: &str, job: &str) {
+        self.query(&format!("SYSTEM {word} VIEW {{database}}.{job}"));
     }
 
     /// Inserts hits, and settles their sessions.
     pub async fn load(&self, hits: &[EnrichedHit<'_>]) {
         self.insert(hits).await;
-        self.settle().await;
+        self.settle();
     }
 
     pub fn start(&self, more: &[&str]) -> Running {

@@ -21,6 +21,7 @@ fn messages(hits: &[EnrichedHit<'_>]) -> Vec<Vec<u8>> {
 }
 
 fn told(place: &Place) -> String {
+    place.settle();
     [
         "SELECT * FROM {database}.sessions ORDER BY ALL",
         "SELECT * FROM {database}.contacts ORDER BY ALL",

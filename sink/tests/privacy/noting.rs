@@ -54,6 +54,7 @@ async fn again(place: &Place) -> Place {
 }
 
 fn contact(place: &Place) -> String {
+    place.settle();
     let contact = place.query(
         "SELECT contact, name, name_source, phone, company, company_source FROM {database}.contacts WHERE site = 'shop' ORDER BY ALL",
     );
@@ -137,6 +138,7 @@ async fn everybody(place: &Place) {
     place.query(
         "INSERT INTO {database}.score_rules (site, rule, kind, points) VALUES ('shop', 'views', 'page_view', 1)",
     );
+    place.settle();
     audiences(place, &["refresh"]).await;
 }
 
@@ -147,6 +149,7 @@ fn members(place: &Place) -> String {
 }
 
 fn leads(place: &Place) -> String {
+    place.settle();
     let visitors = place.query("SELECT visitor_id FROM {database}.lead_scores ORDER BY ALL");
     let contacts = place.query("SELECT contact FROM {database}.contact_lead_scores ORDER BY ALL");
     format!("{visitors}|{contacts}")
