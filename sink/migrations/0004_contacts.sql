@@ -242,38 +242,29 @@ WITH
         ) AS c
         LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.of_address = m.contact
     ),
-    grouped AS
+    fields AS
     (
         SELECT
-            site,
-            whose,
-            told,
-            c.source IN ('partner', 'import') AS is_of_others,
-            argMax(c.source, (submitted_at, c.source != 'partner', hit_id)) AS told_by,
-            argMax(c.source_name, (submitted_at, c.source != 'partner', hit_id)) AS told_by_name,
-            argMax(visitor_id, (submitted_at, c.source != 'partner', hit_id)) AS told_as,
-            min(submitted_at) AS first_told,
-            max(submitted_at) AS last_told,
-            uniqExact(hit_id) AS times,
-            countIf(c.source = 'correction') AS corrections
-        FROM cards AS c
+            site, whose, visitor_id, hit_id, submitted_at, source, source_name, told,
+            source IN ('partner', 'import') AND countIf(source = 'correction') OVER (PARTITION BY site, whose, told.1) > 0 AS overruled
+        FROM cards
         ARRAY JOIN [('name', name), ('email', email), ('phone', phone), ('job_title', job_title), ('company', company), ('address', address)] AS told
         WHERE told.2 != ''
-        GROUP BY site, whose, told, is_of_others
     )
 SELECT
     site,
     whose AS contact,
     told.1 AS field,
     told.2 AS value,
-    told_by AS source,
-    told_by_name AS source_name,
-    told_as AS visitor_id,
-    first_told AS first_told_at,
-    last_told AS last_told_at,
-    times AS times_told,
-    CAST(is_of_others AND sum(corrections) OVER (PARTITION BY site, whose, told.1) > 0, 'Bool') AS is_overruled
-FROM grouped
+    argMax(f.source, (submitted_at, f.source != 'partner', hit_id)) AS source,
+    argMax(f.source_name, (submitted_at, f.source != 'partner', hit_id)) AS source_name,
+    argMax(f.visitor_id, (submitted_at, f.source != 'partner', hit_id)) AS visitor_id,
+    min(submitted_at) AS first_told_at,
+    max(submitted_at) AS last_told_at,
+    uniqExact(hit_id) AS times_told,
+    CAST(overruled, 'Bool') AS is_overruled
+FROM fields AS f
+GROUP BY site, whose, told, overruled
 COMMENT 'What each contact ever told or had corrected, one row for each value of each field, with who told it and when.';
 
 CREATE OR REPLACE VIEW {database}.contacts{on_cluster}

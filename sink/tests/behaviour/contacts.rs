@@ -218,6 +218,10 @@ async fn a_person_is_believed_before_a_partner() {
         place.load(&[told(1, 0, by_person, by_partner)]).await;
         let company = "SELECT company, company_source FROM {database}.contacts";
         assert_eq!(place.query(company), format!("{by_person}\tform"));
+        // Who tell the same are one line.
+        let history = "SELECT uniqExact(value), count() FROM {database}.contact_history WHERE field = 'company'";
+        let values = if by_person == by_partner { 1 } else { 2 };
+        assert_eq!(place.query(history), format!("{values}\t{values}"));
     }
 }
 
