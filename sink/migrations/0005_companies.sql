@@ -65,14 +65,14 @@ SELECT
     visible AS visible_duration_ms,
     download_count AS downloads,
     form_count AS forms,
-    told_last.1 AS country,
-    told_last.2 AS network_organisation,
-    told_last.3 AS network_domain,
-    told_last.4 AS partner,
-    told_last.5 AS partner_matched_by,
-    told_last.6 AS company_name,
-    told_last.7 AS company_domain,
-    told_last.8 AS partner_attributes
+    seen_in AS country,
+    organisation AS network_organisation,
+    organisation_domain AS network_domain,
+    known.1 AS partner,
+    known.2 AS partner_matched_by,
+    known.3 AS company_name,
+    known.4 AS company_domain,
+    known.5 AS partner_attributes
 FROM
 (
     SELECT
@@ -84,8 +84,11 @@ FROM
         max(duration_ms) AS visible,
         uniqExactIf(hit_id, kind = 'download') AS download_count,
         uniqExactIf(hit_id, kind = 'form') AS form_count,
+        argMaxIf(country, (occurred_at, hit_id), country != '') AS seen_in,
+        argMaxIf(network_organisation, (occurred_at, hit_id), network_organisation != '') AS organisation,
+        argMaxIf(network_domain, (occurred_at, hit_id), network_domain != '') AS organisation_domain,
         -- In one, as each costs what all of them do.
-        argMax((country, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes), (occurred_at, hit_id)) AS told_last
+        argMax((partner, partner_matched_by, company_name, company_domain, partner_attributes), (occurred_at, hit_id)) AS known
     FROM {database}.hits
     WHERE visitor_id = '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
     GROUP BY site, view_id
