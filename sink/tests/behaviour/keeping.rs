@@ -98,8 +98,8 @@ async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
 async fn retention_is_kept_per_table_and_per_site() {
     let Some(stack) = local::database_or_skip("retention_is_kept_per_table_and_per_site") else { return };
     let place = Place::migrated(stack, "retention").await;
-    let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
-    let ago = |days: i64| now - crate::support::NOON - days * DAY;
+    let now = place.now();
+    let ago = |days: i64| now - days * DAY;
     let visits = |number: u128, site: &'static str, visitor: &'static str, days: i64| {
         on_site(in_session(form(number, visitor, ago(days), ["Ann", "ann@x.example", ""]), number), site)
     };

@@ -7,8 +7,8 @@ use crate::support::{NOON, Place, page_view};
 async fn companies_are_seen_on_the_page_that_they_are_on() {
     let Some(stack) = local::database_or_skip("companies_are_seen_on_the_page_that_they_are_on") else { return };
     let place = Place::migrated(stack, "live_companies").await;
-    let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
-    let ago = |milliseconds: i64| now - NOON - milliseconds;
+    let now = place.now();
+    let ago = |milliseconds: i64| now - milliseconds;
     let mut hits = vec![
         form(1, "anna", ago(60 * MINUTE), ["", "Anna@Steel.Example", ""]),
         page_view(2, "anna", ago(2 * MINUTE), "/"),
@@ -28,10 +28,10 @@ async fn companies_are_seen_on_the_page_that_they_are_on() {
 async fn who_is_told_of_late_is_not_here() {
     let Some(stack) = local::database_or_skip("who_is_told_of_late_is_not_here") else { return };
     let place = Place::migrated(stack, "live_late").await;
-    let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
-    let ago = |milliseconds: i64| now - NOON - milliseconds;
+    let now = place.now();
+    let ago = |milliseconds: i64| now - milliseconds;
     let mut late = page_view(1, "late", ago(60 * MINUTE), "/");
-    late.hit.received_at = now;
+    late.hit.received_at = now + NOON;
     let here = page_view(2, "here", ago(MINUTE), "/");
     place.insert(&[late, here.clone(), here.clone(), page_view(3, "replayed", ago(60 * MINUTE), "/")]).await;
     place.insert(&[here]).await;
@@ -44,8 +44,7 @@ async fn who_is_told_of_late_is_not_here() {
 async fn a_hit_is_seen_within_two_seconds() {
     let Some(stack) = local::database_or_skip("a_hit_is_seen_within_two_seconds") else { return };
     let place = Place::migrated(stack, "live_soon").await;
-    let now: i64 = place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse().unwrap();
-    place.insert(&[page_view(1, "here", now - NOON, "/")]).await;
+    place.insert(&[page_view(1, "here", place.now(), "/")]).await;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(2);
     while place.query("SELECT visitor_id FROM {database}.live_visitors WHERE site = 'shop'") != "here" {
         assert!(std::time::Instant::now() < deadline, "not seen in time");

@@ -2,7 +2,7 @@
 
 use schemas::EnrichedHit;
 
-use crate::states::{MINUTE, in_session, now, visible};
+use crate::states::{MINUTE, in_session, visible};
 use crate::support::{NOON, Place, page_view};
 
 /// What differs between what is told and what the hits say, as it is at this moment.
@@ -89,7 +89,7 @@ async fn what_is_settled_over_the_cut_is_what_the_hits_say() {
     let Some(stack) = local::database_or_skip("what_is_settled_over_the_cut_is_what_the_hits_say") else { return };
     let place = Place::migrated(stack, "settling_over_the_cut").await;
     // Six hours before the mark, which is two minutes behind when the next round comes.
-    let cut = now(stack) / MINUTE - 6 * 60 - 2;
+    let cut = place.now() / MINUTE - 6 * 60 - 2;
     let (around, after) = (cut - 60..cut + 60, cut + 3..cut + 60);
     let rounds = [around.clone(), around, after.clone(), after.clone(), after];
     Visitors { random: random(), hits: Vec::new() }.settle(&place, rounds).await;
@@ -121,16 +121,12 @@ async fn a_settling_that_broke_off_does_not_count() {
     place.load(&[page_view(1, "ben", 0, "/")]).await;
     let until = || place.query("SELECT argMax(until, confirmed_at) FROM {database}.settlements");
     let before = until();
-    for job in ["settle_sessions", "confirm_settlements"] {
-        place.query(&format!("SYSTEM STOP VIEW {{database}}.{job}"));
-    }
+    place.stop_settling();
     // The row that tells of a settling of nine rows, and no other.
     place.query(
         "INSERT INTO {database}.settled_sessions (site, day, settled_at, settled_until, settled_rows) \
          VALUES ('', today(), now64(3) + 1, now64(3) + 1, 9)",
     );
-    place.query("SYSTEM START VIEW {database}.confirm_settlements");
-    place.query("SYSTEM REFRESH VIEW {database}.confirm_settlements");
-    place.query("SYSTEM WAIT VIEW {database}.confirm_settlements");
+    place.refresh("confirm_settlements");
     assert_eq!(until(), before);
 }

@@ -31,12 +31,6 @@ pub async fn in_every_state(
     check(&place, "loaded once more");
 }
 
-/// Milliseconds from the noon of the tests to now, by ClickHouse's clock.
-pub fn now(stack: &TestStack) -> i64 {
-    let now = "SELECT toUnixTimestamp64Milli(now64(3))";
-    stack.query(now).unwrap().parse::<i64>().unwrap() - crate::support::NOON
-}
-
 /// The lines of an answer.
 pub fn lines(text: &str) -> Vec<&str> {
     text.lines().collect()

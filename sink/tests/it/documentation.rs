@@ -23,11 +23,6 @@ fn queries(document: &'static str) -> Vec<&'static str> {
     document.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
 }
 
-/// Milliseconds from the noon of the tests to now, by ClickHouse's clock.
-fn now(place: &Place) -> i64 {
-    place.query("SELECT toUnixTimestamp64Milli(now64(3))").parse::<i64>().unwrap() - NOON
-}
-
 fn of_demo(mut hit: EnrichedHit<'static>, session: u128) -> EnrichedHit<'static> {
     hit.hit.site = "demo".into();
     hit.hit.session_id = Some(Uuid::from_u128(session));
@@ -73,7 +68,7 @@ fn visits(now: i64) -> Vec<EnrichedHit<'static>> {
 async fn every_query_of_the_readme_and_of_the_cookbook_answers() {
     let Some(stack) = local::database_or_skip("every_query_of_the_readme_and_of_the_cookbook_answers") else { return };
     let place = Place::migrated(stack, "queries").await;
-    let hits = visits(now(&place));
+    let hits = visits(place.now());
     place.insert(&hits).await;
     place.load(&hits).await;
     for rule in [

@@ -29,6 +29,8 @@ use uuid::Uuid;
 
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(150);
+/// What settles sessions, and what finds out that it did.
+const SETTLING: [&str; 2] = ["settle_sessions", "confirm_settlements"];
 
 /// A place of a test's own.
 pub struct Place {
@@ -196,20 +198,26 @@ impl Place {
     pub fn settle(&self) {
         // One that is at work may have begun before they were.
         self.stop_settling();
-        for job in ["settle_sessions", "confirm_settlements"] {
-            ["START", "REFRESH", "WAIT"].iter().for_each(|word| self.system(word, job));
-        }
+        SETTLING.iter().for_each(|job| self.refresh(job));
     }
 
     /// Keeps sessions as they are settled, until they are settled again.
     pub fn stop_settling(&self) {
-        for job in ["settle_sessions", "confirm_settlements"] {
-            ["STOP", "WAIT"].iter().for_each(|word| self.system(word, job));
-        }
+        SETTLING.iter().for_each(|job| self.system(&["STOP", "WAIT"], job));
     }
 
-    fn system(&self, word: &str, job: &str) {
-        self.query(&format!("SYSTEM {word} VIEW {{database}}.{job}"));
+    /// Has a view made anew that stands still.
+    pub fn refresh(&self, view: &str) {
+        self.system(&["START", "REFRESH", "WAIT"], view);
+    }
+
+    fn system(&self, words: &[&str], view: &str) {
+        words.iter().for_each(|word| drop(self.query(&format!("SYSTEM {word} VIEW {{database}}.{view}"))));
+    }
+
+    /// Milliseconds from the noon of the tests to now, by ClickHouse's clock.
+    pub fn now(&self) -> i64 {
+        self.query("SELECT toUnixTimestamp64Milli(now64(3))").parse::<i64>().unwrap() - NOON
     }
 
     /// Inserts hits, and settles their sessions.
