@@ -82,9 +82,9 @@ pub const HOLDINGS: &[Holding] = &[
     Holding::table("contact_merges", "contacts that are one person", &[], &["contact", "merged_into"], &[]),
     Holding::table("audience_changes", "audiences entered and left", &["member"], &[], &[]),
     Holding::table("objections", "names under which you objected", &["visitor_id"], &["contact"], &["phone"]),
-    Holding::by_visitor("sessions", "visits", "hits"),
-    Holding::by_visitor("visitors", "sums over all visits", "hits"),
-    Holding::by_visitor("visitor_companies", "company they are taken to be of, and why", "hits"),
+    Holding::by_visitor("sessions", "visits", "settled_sessions"),
+    Holding::by_visitor("visitors", "sums over all visits", "settled_sessions"),
+    Holding::by_visitor("visitor_companies", "company they are taken to be of, and why", "settled_sessions"),
     Holding::by_visitor("consents", "what you permitted on the site itself", "hits"),
     Holding::by_visitor("interests", "topics of what they read", "hits"),
     Holding::by_visitor("lead_scores", "score", "hits"),
@@ -96,7 +96,7 @@ pub const HOLDINGS: &[Holding] = &[
         visitors: &["visitor_id"],
         ..Holding::by_contact("contact_visitors", "visitors they are", "contact_links")
     },
-    Holding::by_contact("contact_activity", "sums over all visits of the contact", "hits"),
+    Holding::by_contact("contact_activity", "sums over all visits of the contact", "settled_sessions"),
     Holding::by_contact("contact_interests", "topics of what the contact reads", "hits"),
     Holding::by_contact("contact_lead_scores", "score of the contact", "hits"),
 ];

@@ -17,6 +17,7 @@ async fn access_tells_everything_that_was_inserted_on_a_person_and_nothing_on_ot
         Visit { email: ADA, phone: "+49 30 4711", name: "<b>Ada</b>", ..ada() },
         Visit { site: "shop", visitor: "v-ben", email: "ben@steel.example", name: "Ben Other", ..Visit::default() },
     ]);
+    place.settle().await;
     place.query("INSERT INTO {database}.audience_changes VALUES ('shop', 'hot', 'v-ada', now64(3), true), ('shop', 'hot', 'v-ben', now64(3), true)");
     place.partner_record(MatchKind::EmailHash, &email_hash(ADA)).await;
     place.run(&["permit", "--site=shop", "--email", ADA, "--partner=acme", "--purpose=fair", "--wording=3"]).await;
@@ -57,6 +58,7 @@ async fn access_tells_everything_that_was_inserted_on_a_person_and_nothing_on_ot
     let summary = json(&folder.join("summary.json"));
     let kept = |file: &str| summary.iter().find(|each| each["file"] == file).unwrap()["kept"].clone();
     assert_eq!(kept("hits.json"), "25 months after received_at");
+    assert_eq!(kept("sessions.json"), "25 months after day");
     assert_eq!(kept("audience_changes.json"), "25 months after changed_at");
 
     let mut whole = String::new();

@@ -43,13 +43,23 @@ impl Place {
         let folder = tempfile::tempdir().unwrap();
         let place = Self { stack, prefix: stack.topic_prefix(test), database: stack.database(test), folder };
         std::fs::write(place.keys_file(), format!("one {}\n", "ab".repeat(32))).unwrap();
-        let words =
-            ["sink", "migrate", "--clickhouse-url", stack.clickhouse_url(), "--clickhouse-database", &place.database];
-        let options = sink::options::SERVICE.parse_from::<sink::options::Options>(&words).unwrap();
-        let sink::options::Command::Migrate(options) = options.command else { unreachable!() };
-        Migrator::new(ClickHouse::new(&options.clickhouse), None).apply().await.unwrap();
+        Migrator::new(place.clickhouse(), None).apply().await.unwrap();
         place.kafka().set_up_topics("test", &[PRIVACY, PARTNERS]).await.unwrap();
         Some(place)
+    }
+
+    /// The sink's client.
+    fn clickhouse(&self) -> ClickHouse {
+        let url = self.stack.clickhouse_url();
+        let words = ["sink", "migrate", "--clickhouse-url", url, "--clickhouse-database", &self.database];
+        let options = sink::options::SERVICE.parse_from::<sink::options::Options>(&words).unwrap();
+        let sink::options::Command::Migrate(options) = options.command else { unreachable!() };
+        ClickHouse::new(&options.clickhouse)
+    }
+
+    /// Settles the sessions of all hits that are inserted, instead of within a minute.
+    pub async fn settle(&self) {
+        sink::views::settle::settle(&self.clickhouse(), |_| ()).await.unwrap();
     }
 
     pub fn url(&self) -> String {

@@ -73,6 +73,8 @@ async fn each_job(clickhouse: &ClickHouse, word: &str) -> Result<(), ViewsError>
 }
 
 async fn refresh(clickhouse: &ClickHouse, job: &str) -> Result<(), ViewsError> {
+    // One that is at work may have begun before what is to be settled was there, and its end would pass for that of ours.
+    wait(clickhouse, job).await?;
     let statement = format!("SYSTEM REFRESH VIEW {}.{job}", clickhouse.database());
     clickhouse.execute(&statement).await.map_err(ViewsError::during("settling"))?;
     let exception = wait(clickhouse, job).await?;
