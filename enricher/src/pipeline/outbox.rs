@@ -162,8 +162,8 @@ impl Outbox {
             ("enable.idempotence", "true"),
             ("compression.type", "lz4"),
             ("delivery.report.only.error", "true"),
-            // A batch is waited for as a whole, so that a short wait for more costs it little.
-            ("linger.ms", "5"),
+            // A batch is sent at its end at the latest; each request before that costs the same whatever is in it.
+            ("linger.ms", "50"),
             ("queue.buffering.max.kbytes", QUEUE_KILOBYTES),
         ];
         match &delivery {
