@@ -7,11 +7,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use hyper::HeaderMap;
-use hyper::header::{COOKIE, HeaderName, ORIGIN, REFERER, USER_AGENT};
+use hyper::header::{COOKIE, FORWARDED, HeaderName, ORIGIN, REFERER, USER_AGENT};
 use ipnet::IpNet;
 use schemas::Map;
 
+use crate::headers::Headers;
 use crate::options::ForwardingHeader;
 
 /// The proxies that are trusted, and how they tell the client's address.
@@ -30,7 +30,7 @@ pub struct Client<'a> {
     pub ip: IpAddr,
     /// True where the client came by https.
     pub secure: bool,
-    headers: &'a HeaderMap,
+    headers: Headers<'a>,
 }
 
 const DNT: HeaderName = HeaderName::from_static("dnt");
@@ -44,18 +44,18 @@ const LONGEST_HINT: usize = 512;
 impl<'a> Client<'a> {
     /// Reads the client from its socket and headers.
     #[must_use]
-    pub fn new(peer: IpAddr, headers: &'a HeaderMap, forwarding: &Forwarding<'_>) -> Self {
-        let peer = peer.to_canonical();
+    pub fn new(peer: IpAddr, headers: impl Into<Headers<'a>>, forwarding: &Forwarding<'_>) -> Self {
+        let (peer, headers) = (peer.to_canonical(), headers.into());
         if !forwarding.trusts(peer) {
             return Self { ip: peer, secure: false, headers };
         }
         let (ip, scheme) = match forwarding.header {
             ForwardingHeader::XForwardedFor => {
-                let hops = from_the_right(headers, &X_FORWARDED_FOR);
-                (forwarding.client(peer, hops), from_the_right(headers, &X_FORWARDED_PROTO).next())
+                let hops = from_the_right(headers, X_FORWARDED_FOR);
+                (forwarding.client(peer, hops), from_the_right(headers, X_FORWARDED_PROTO).next())
             }
             ForwardingHeader::Forwarded => {
-                let elements = || from_the_right(headers, &hyper::header::FORWARDED);
+                let elements = || from_the_right(headers, FORWARDED);
                 let hops = elements().map(|element| parameter(element, "for").unwrap_or_default());
                 let scheme = elements().next().and_then(|element| parameter(element, "proto"));
                 (forwarding.client(peer, hops), scheme)
@@ -65,7 +65,7 @@ impl<'a> Client<'a> {
     }
 
     fn text(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
-        self.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()))
+        self.headers.get(name).map(String::from_utf8_lossy)
     }
 
     /// The User-Agent header, empty where there is none.
@@ -89,7 +89,7 @@ impl<'a> Client<'a> {
     /// The first language of the Accept-Language header, empty where there is none.
     #[must_use]
     pub fn language(&self) -> Cow<'a, str> {
-        let all = self.headers.get(hyper::header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+        let all = self.headers.text(&hyper::header::ACCEPT_LANGUAGE);
         let first = all.and_then(|all| all.split([',', ';']).next()).unwrap_or_default().trim();
         if first == "*" { Cow::Borrowed("") } else { Cow::Borrowed(first) }
     }
@@ -97,7 +97,7 @@ impl<'a> Client<'a> {
     /// The host that was asked, without port.
     #[must_use]
     pub fn host(&self) -> &'a str {
-        let host = self.headers.get(hyper::header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let host = self.headers.text(&hyper::header::HOST).unwrap_or_default();
         match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host,
@@ -107,42 +107,41 @@ impl<'a> Client<'a> {
     /// True where an application rather than a person asks.
     #[must_use]
     pub fn wants_json(&self) -> bool {
-        let accept = self.headers.get(hyper::header::ACCEPT).and_then(|value| value.to_str().ok());
+        let accept = self.headers.text(&hyper::header::ACCEPT);
         accept.is_some_and(|accept| accept.contains("application/json"))
     }
 
     /// True under the Global Privacy Control signal (W3C draft, `Sec-GPC: 1`).
     #[must_use]
     pub fn global_privacy_control(&self) -> bool {
-        self.headers.get(SEC_GPC).is_some_and(|value| value.as_bytes() == b"1")
+        self.headers.get(&SEC_GPC) == Some(b"1")
     }
 
     /// True under Do Not Track (`DNT: 1`).
     #[must_use]
     pub fn do_not_track(&self) -> bool {
-        self.headers.get(DNT).is_some_and(|value| value.as_bytes() == b"1")
+        self.headers.get(&DNT) == Some(b"1")
     }
 
     /// The value of a cookie.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
-        let headers = self.headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = headers.flat_map(|header| header.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let mut pairs = self
+            .headers
+            .texts(COOKIE)
+            .flat_map(|header| header.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
     /// The client hints about the user agent, by header name.
     #[must_use]
     pub fn hints(&self) -> Map<'a> {
-        let hint = |(name, value): (&'a HeaderName, &'a hyper::header::HeaderValue)| {
-            let named = name.as_str().starts_with(CLIENT_HINTS) && value.len() <= LONGEST_HINT;
-            named.then(|| Some((name.as_str().into(), value.to_str().ok()?.into()))).flatten()
-        };
         let mut hints: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
-        for (name, value) in self.headers.iter().filter_map(hint) {
+        for (name, value) in self.headers.with_prefix(CLIENT_HINTS).filter(|(_, value)| value.len() <= LONGEST_HINT) {
             // A header that is sent twice counts once: keys of a map are unique.
             if !hints.iter().any(|(known, _)| *known == name) {
-                hints.push((name, value));
+                hints.push((name, value.into()));
             }
         }
         Map(hints)
@@ -172,9 +171,8 @@ impl Forwarding<'_> {
 }
 
 /// The comma-separated items of all headers of a name, right to left.
-fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    let values = headers.get_all(name).into_iter().rev().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.rsplit(',')).map(str::trim)
+fn from_the_right<'a>(headers: Headers<'a>, name: HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    headers.texts(name).rev().flat_map(|value| value.rsplit(',')).map(str::trim)
 }
 
 /// A parameter of an element of the Forwarded header (RFC 7239).
@@ -198,6 +196,8 @@ fn address(hop: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {

@@ -1,10 +1,14 @@
 //! One connection: hyper's while a request is on its way, and nearly nothing in between.
 //!
+//! A resting connection's next bytes are read into a buffer that its thread has. Where they are a whole pixel's request,
+//! which is most of all, it is answered without hyper ([`pixel_request`]); all else is hyper's from its first byte.
+//!
 //! hyper keeps two buffers of 8 KiB for each connection, and the room that answering takes, also while nothing is asked.
 //! Of many connections nearly all are idle at any moment, so that all of it is given back after each answer: a connection
 //! that rests holds its socket and some hundred bytes. hyper has its own way to end: where the next request could begin and
 //! none has come yet, [`Lent`] shows it the end of the stream, and takes the socket back.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -12,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use hyper::Request;
@@ -22,13 +26,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_header::ParseConfig;
 use proxy_header::io::ProxiedStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Forwarding;
-use crate::routes::Collector;
+use crate::pixel_request;
+use crate::routes::{Collector, PixelHit};
 
 /// A connection that was accepted.
 pub struct Connection {
@@ -41,6 +46,19 @@ pub struct Connection {
 }
 
 type Socket = ProxiedStream<TcpStream>;
+
+thread_local! {
+    /// Where a resting connection's next bytes are read to. No connection keeps anything in it.
+    static READ: RefCell<Box<[u8; 8192]>> = RefCell::new(Box::new([0; 8192]));
+}
+
+/// What came on a connection that was resting.
+enum Next {
+    /// A pixel's request, all of it.
+    Pixel(PixelHit),
+    /// Something else, or the beginning of it.
+    Other(Bytes),
+}
 
 impl Connection {
     /// Answers requests until the client goes or is too slow; after `shutdown` only the one that is on its way.
@@ -70,23 +88,51 @@ impl Connection {
         gauge.dec();
     }
 
-    /// Answers and rests by turns.
-    async fn serve(&self, socket: Socket, peer: IpAddr, shutdown: &CancellationToken) {
-        let (mut socket, mut unread) = (socket, Bytes::new());
-        // In a box, so that what a turn takes is given back when it is over.
-        while let Some(resting) = Box::pin(self.turn(socket, unread, peer, shutdown)).await {
-            (socket, unread) = resting;
-            if unread.is_empty() && !self.is_asked(&socket, shutdown).await {
-                return;
+    /// Rests, and answers what comes, by turns.
+    async fn serve(&self, mut socket: Socket, peer: IpAddr, shutdown: &CancellationToken) {
+        loop {
+            let mut unread = match self.next(&mut socket, peer, shutdown).await {
+                None => return,
+                Some(Next::Pixel(hit)) => {
+                    // In a box, as a turn is, so that what answering takes is given back when it is over.
+                    if Box::pin(self.answer_pixel(&mut socket, hit, shutdown)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Some(Next::Other(read)) => read,
+            };
+            while !unread.is_empty() {
+                let Some(resting) = Box::pin(self.turn(socket, unread, peer, shutdown)).await else { return };
+                (socket, unread) = resting;
             }
         }
     }
 
-    /// True once there may be something to read, false when nothing came in time or is taken any more.
-    async fn is_asked(&self, socket: &Socket, shutdown: &CancellationToken) -> bool {
-        let readable = poll_fn(|context| socket.get_ref().poll_read_ready(context));
-        let in_time = tokio::time::timeout(self.collector.options.idle_timeout, readable);
-        matches!(shutdown.run_until_cancelled(in_time).await, Some(Ok(Ok(()))))
+    /// What comes next; nothing when nothing came in time, the client is gone, or nothing is taken any more.
+    async fn next(&self, socket: &mut Socket, peer: IpAddr, shutdown: &CancellationToken) -> Option<Next> {
+        let read = poll_fn(|context| {
+            READ.with_borrow_mut(|bytes| {
+                let mut buffer = ReadBuf::new(&mut bytes[..]);
+                let read = ready!(Pin::new(&mut *socket).poll_read(context, &mut buffer));
+                Poll::Ready(read.is_ok().then(|| self.begin(peer, buffer.filled())).flatten())
+            })
+        });
+        let in_time = tokio::time::timeout(self.collector.options.idle_timeout, read);
+        shutdown.run_until_cancelled(in_time).await?.ok()?
+    }
+
+    fn begin(&self, peer: IpAddr, read: &[u8]) -> Option<Next> {
+        if read.is_empty() {
+            return None;
+        }
+        let hit = pixel_request::read(read, |request| self.collector.receive_pixel(peer, request));
+        Some(hit.map_or_else(|| Next::Other(Bytes::copy_from_slice(read)), Next::Pixel))
+    }
+
+    async fn answer_pixel(&self, socket: &mut Socket, hit: PixelHit, shutdown: &CancellationToken) -> io::Result<()> {
+        let answer = self.collector.answer_pixel(hit).await;
+        socket.write_all(&pixel_request::written(&answer, shutdown.is_cancelled())).await
     }
 
     /// Answers what comes until nothing more does. Returns the socket, and what was read of a further request, unless
@@ -152,7 +198,7 @@ enum Stage {
     Sending,
     /// Its answer was sent.
     Sent,
-    /// Nothing came, or nothing more: the socket is taken back.
+    /// Nothing more came: the socket is taken back.
     Resting,
 }
 
@@ -202,7 +248,6 @@ impl Turn {
 
     /// True where the connection may rest now, and then it does.
     fn rests(&self) -> bool {
-        self.step(Stage::Begun, Stage::Resting);
         self.step(Stage::Sent, Stage::Resting);
         self.is(Stage::Resting)
     }

@@ -1,7 +1,8 @@
 //! What became of a hit: exactly one outcome each.
 //!
 //! A hit is [`Received`] once it is told apart in a request. Whoever holds it says what became of it; a hit that is let
-//! go of unsaid, because its client hung up while it waited, is counted as abandoned. So received = sum of outcomes.
+//! go of unsaid, because its client hung up while it waited, is counted as abandoned. What becomes of a pixel is waited for
+//! all the same. So received = sum of outcomes.
 
 use std::sync::Arc;
 

@@ -19,10 +19,12 @@ use service::sites::{Site, Sites, SitesFile};
 use crate::body::{self, BodyError, Bounds};
 use crate::client::{Client, Forwarding};
 use crate::daily_keys::DailyKeys;
+use crate::headers::Headers;
 use crate::metrics::Metrics;
 use crate::objections::Objections;
 use crate::opt_out::{self, Wish};
 use crate::outcome::{Outcome, Received};
+use crate::pixel_request::PixelRequest;
 use crate::publisher::Publisher;
 use crate::tag::{self, TagSettings};
 use crate::{Options, api, pixel};
@@ -30,6 +32,8 @@ use crate::{Options, api, pixel};
 /// An answer.
 pub type Answer = Response<Full<Bytes>>;
 
+/// Where pixels are.
+pub const PIXEL: &str = "/p.gif";
 const OUTCOME: HeaderName = HeaderName::from_static("x-hitmeter-outcome");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The client hints that tell what the User-Agent header no longer does.
@@ -43,6 +47,14 @@ pub const UNKNOWN_SITE: &str = "the site is not known";
 pub const OTHER_REGION: &str = "the site belongs to another region; send its hits to a collector there";
 /// A client that could not be served tries again after this many seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("2");
+
+/// A pixel's hit that was received and is ready to be published.
+#[derive(Debug)]
+pub(crate) struct PixelHit {
+    started: Instant,
+    received: Received,
+    prepared: pixel::Prepared,
+}
 
 /// All that answering takes.
 #[derive(Debug)]
@@ -72,6 +84,11 @@ impl Collector {
     {
         let started = Instant::now();
         let answer = self.route(peer, request).await;
+        self.answered(started, answer)
+    }
+
+    /// Counts a request that was answered.
+    fn answered(&self, started: Instant, answer: Answer) -> Answer {
         self.metrics.request(answer.status());
         self.metrics.request_seconds.observe(started.elapsed().as_secs_f64());
         answer
@@ -83,12 +100,11 @@ impl Collector {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
-        let forwarding = Forwarding { trusted: &self.options.trusted_proxy, header: self.options.forwarding_header };
-        let client = Client::new(peer, &head.headers, &forwarding);
+        let client = self.client(peer, &head.headers);
         let (method, path) = (&head.method, head.uri.path());
         match (method, path) {
-            (&Method::GET, "/p.gif") => self.pixel(&client, head.uri.query().unwrap_or_default()).await,
-            (&Method::HEAD, "/p.gif") => gif(StatusCode::OK),
+            (&Method::GET, PIXEL) => self.pixel(self.receive(&client, head.uri.query().unwrap_or_default())).await,
+            (&Method::HEAD, PIXEL) => gif(StatusCode::OK),
             (&Method::POST, "/v1/hits") => {
                 let bounds = Bounds { bytes: self.options.body_bytes, time: self.options.body_timeout };
                 let answer = match body::read(&head.headers, body, bounds).await {
@@ -113,16 +129,26 @@ impl Collector {
                 let empty = Request::builder().method(method).uri(path).body(()).unwrap_or_default();
                 self.endpoint.answer(&empty)
             }
-            (_, "/p.gif" | "/t.js" | "/health" | "/ready") => method_not_allowed("GET"),
+            (_, PIXEL | "/t.js" | "/health" | "/ready") => method_not_allowed("GET"),
             (_, "/v1/hits") => method_not_allowed("POST, OPTIONS"),
             (_, "/opt-out" | "/opt-in" | "/opt-status") => method_not_allowed("GET, POST, OPTIONS"),
             _ => problem(StatusCode::NOT_FOUND, "there is nothing here; hits go to /p.gif or /v1/hits"),
         }
     }
 
-    async fn pixel(&self, client: &Client<'_>, query: &str) -> Answer {
+    fn client<'a>(&self, peer: IpAddr, headers: impl Into<Headers<'a>>) -> Client<'a> {
+        let forwarding = Forwarding { trusted: &self.options.trusted_proxy, header: self.options.forwarding_header };
+        Client::new(peer, headers, &forwarding)
+    }
+
+    fn receive(&self, client: &Client<'_>, query: &str) -> PixelHit {
+        let started = Instant::now();
         let received = Received::count(&self.metrics);
-        let prepared = pixel::prepare(self, client, query);
+        PixelHit { started, received, prepared: pixel::prepare(self, client, query) }
+    }
+
+    async fn pixel(&self, hit: PixelHit) -> Answer {
+        let PixelHit { received, prepared, .. } = hit;
         let result = self.publisher.publish(prepared.messages).await;
         let outcome = prepared.outcome.after(result);
         let status = if result.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -133,6 +159,17 @@ impl Collector {
             answer.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
         }
         with_cookies(answer, prepared.cookies)
+    }
+
+    /// The hit of a pixel that was read without hyper.
+    pub(crate) fn receive_pixel(&self, peer: IpAddr, request: &PixelRequest<'_>) -> PixelHit {
+        self.receive(&self.client(peer, Headers::Read(request.headers)), request.query)
+    }
+
+    /// Answers it, with a body that is [`pixel::GIF`].
+    pub(crate) async fn answer_pixel(&self, hit: PixelHit) -> Answer {
+        let started = hit.started;
+        self.answered(started, self.pixel(hit).await)
     }
 
     async fn hits(&self, mut prepared: api::Prepared) -> Answer {

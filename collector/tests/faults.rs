@@ -85,12 +85,17 @@ fn what_waits_for_the_broker_is_bounded_in_bytes() {
 fn a_client_that_hangs_up_is_counted() {
     let collector = Fixture::start(&["--publish-deadline", "20000"]);
     broker_down(&collector);
-    let mut stream = TcpStream::connect(collector.address).unwrap();
-    stream.write_all(b"GET /p.gif?site=demo HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    collector.until("the hit is received", || collector.metrics.received.get() == 1);
-    drop(stream);
+    let hang_up = |request: &[u8], received| {
+        let mut stream = TcpStream::connect(collector.address).unwrap();
+        stream.write_all(request).unwrap();
+        collector.until("the hit is received", || collector.metrics.received.get() == received);
+    };
+    hang_up(b"POST /v1/hits HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\n\r\n{\"site\":\"demo\"}", 1);
     collector.until("it is counted as abandoned", || collector.outcomes().contains_key("abandoned"));
+    // What becomes of a pixel is waited for all the same.
+    hang_up(b"GET /p.gif?site=demo HTTP/1.1\r\nhost: x\r\n\r\n", 2);
     collector.broker.broker_up(1).unwrap();
+    collector.until("it is counted as accepted", || collector.outcomes().contains_key("accepted"));
     collector.assert_outcomes_add_up();
 }
 

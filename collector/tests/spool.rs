@@ -124,15 +124,20 @@ fn a_full_spool_says_so_and_recovers() {
 
 #[test]
 fn a_hit_whose_client_hung_up_is_spooled_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let collector = with_spool(folder.path(), &[]);
-    collector.broker.broker_down(1).unwrap();
-    let mut stream = std::net::TcpStream::connect(collector.address).unwrap();
-    stream.write_all(b"GET /p.gif?site=demo&visitor=a&p.number=1 HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    collector.until("the hit is received", || collector.metrics.received.get() == 1);
-    drop(stream);
-    collector.until("it is in the spool", || collector.metrics.spool_bytes.get() > 0);
-    collector.assert_outcomes_add_up();
+    for request in [
+        &b"GET /p.gif?site=demo&visitor=a&p.number=1 HTTP/1.1\r\nhost: x\r\n\r\n"[..],
+        b"POST /v1/hits HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\n\r\n{\"site\":\"demo\"}",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let collector = with_spool(folder.path(), &[]);
+        collector.broker.broker_down(1).unwrap();
+        let mut stream = std::net::TcpStream::connect(collector.address).unwrap();
+        stream.write_all(request).unwrap();
+        collector.until("the hit is received", || collector.metrics.received.get() == 1);
+        drop(stream);
+        collector.until("it is in the spool", || collector.metrics.spool_bytes.get() > 0);
+        collector.assert_outcomes_add_up();
+    }
 }
 
 #[test]
