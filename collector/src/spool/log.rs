@@ -240,11 +240,12 @@ impl<S: Storage> Log<S> {
         self.front_segment().map(|at| self.pass_over(at))
     }
 
-    /// Which segment holds the next record.
+    /// Which segment holds the next record. One that was begun and never written to holds none.
     fn front_segment(&self) -> Option<usize> {
         let front = self.front;
         self.segments.iter().position(|extent| {
-            extent.number > front.segment || (extent.number == front.segment && front.offset < extent.bytes)
+            let read = if extent.number == front.segment { front.offset } else { 0 };
+            extent.number >= front.segment && read < extent.bytes
         })
     }
 
