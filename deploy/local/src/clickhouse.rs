@@ -194,7 +194,7 @@ fn config(directory: &Path, (http_port, tcp_port): (u16, u16), instance: &str, m
   <user_directories><users_xml><path>{path}/config/users.xml</path></users_xml></user_directories>
   <backups><allowed_path>{path}/backups/</allowed_path></backups>
   <max_server_memory_usage>{MEMORY}</max_server_memory_usage>
-  <os_threads_nice_value_merge_mutate>5</os_threads_nice_value_merge_mutate>
+  <os_threads_nice_value_merge_mutate>15</os_threads_nice_value_merge_mutate>
   {more}
 </clickhouse>
 "
