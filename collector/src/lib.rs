@@ -2,8 +2,9 @@
 //!
 //! The way of a hit, in the order of the modules:
 //!
-//! 1. [`server`] accepts connections within limits, [`connection`] takes their requests; [`client`] finds the client's
-//!    address behind proxies that are trusted, and reads its headers.
+//! 1. [`server`] accepts connections within limits, [`connection`] takes their requests: a pixel that comes in one piece is
+//!    read and answered where it lies (`pixel_request`), all else by hyper. [`client`] finds the client's address behind
+//!    proxies that are trusted, and reads its [`headers`].
 //! 2. [`routes`] picks what is asked for. Hits come by [`pixel`] (a GIF) or [`api`] (JSON bodies, which [`body`]
 //!    decompresses within a cap); both yield [`fields`], the names that all protocols share.
 //! 3. [`policy`] decides from signals, opt-out, consent and [`objections`] that came by another way whether the hit is kept, made anonymous or dropped: before
