@@ -31,7 +31,6 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Forwarding;
 use crate::pixel_request;
 use crate::routes::{Collector, PixelHit};
 
@@ -70,9 +69,8 @@ impl Connection {
         let gauge = self.collector.metrics.connections.clone();
         gauge.inc();
         let options = &self.collector.options;
-        let forwarding = Forwarding { trusted: &options.trusted_proxy, header: options.forwarding_header };
         let peer = self.peer.ip().to_canonical();
-        if options.proxy_protocol && forwarding.trusts(peer) {
+        if options.proxy_protocol && self.collector.forwarding().trusts(peer) {
             let header = ProxiedStream::create_from_tokio(stream, ParseConfig::default());
             match tokio::time::timeout(options.body_timeout, header).await {
                 Ok(Ok(socket)) => {
@@ -283,7 +281,7 @@ impl Body for Watched<'_> {
     }
 }
 
-/// A socket that hyper has for a turn, after what was read of a request in the turn before.
+/// A socket that hyper has for a turn, after what was read of a request before it.
 struct Lent<'t> {
     socket: Socket,
     unread: Bytes,

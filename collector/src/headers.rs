@@ -47,11 +47,10 @@ impl<'a> Headers<'a> {
     /// The headers whose lower-case names begin with `prefix` and whose values are text.
     pub fn with_prefix<'n>(self, prefix: &'n str) -> impl Iterator<Item = (Cow<'a, str>, &'a str)> + use<'a, 'n> {
         let (kept, read) = self.parts();
-        let kept = kept.into_iter().flatten().map(|(name, value)| (Cow::Borrowed(name.as_str()), value.as_bytes()));
-        let read = read.iter().filter(|header| begins(header.name, prefix));
-        let read = read.map(|header| (lower(header.name), header.value));
-        let named = kept.chain(read).filter(move |(name, _)| name.starts_with(prefix));
-        named.filter_map(|(name, value)| Some((name, text(value)?)))
+        let kept = kept.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let read = read.iter().map(|header| (header.name, header.value));
+        let named = kept.chain(read).filter(move |(name, _)| begins(name, prefix));
+        named.filter_map(|(name, value)| Some((lower(name), text(value)?)))
     }
 
     fn parts(self) -> (Option<&'a HeaderMap>, &'a [httparse::Header<'a>]) {

@@ -137,8 +137,12 @@ impl Collector {
     }
 
     fn client<'a>(&self, peer: IpAddr, headers: impl Into<Headers<'a>>) -> Client<'a> {
-        let forwarding = Forwarding { trusted: &self.options.trusted_proxy, header: self.options.forwarding_header };
-        Client::new(peer, headers, &forwarding)
+        Client::new(peer, headers, &self.forwarding())
+    }
+
+    /// The proxies that are trusted.
+    pub(crate) fn forwarding(&self) -> Forwarding<'_> {
+        Forwarding { trusted: &self.options.trusted_proxy, header: self.options.forwarding_header }
     }
 
     fn receive(&self, client: &Client<'_>, query: &str) -> PixelHit {

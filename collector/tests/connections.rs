@@ -5,41 +5,21 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::TcpStream;
 
-use support::Fixture;
+use support::{Fixture, POST, connect, read_answer};
 
 const REQUEST: &[u8] = b"GET /p.gif?site=demo HTTP/1.1\r\nhost: x\r\n\r\n";
 
-fn connect(address: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream
-}
-
-/// Reads one answer with a known length; its status line, or nothing where the connection ends instead.
+/// The status line of one answer, or nothing where the connection ends instead.
 fn answer(stream: &mut TcpStream) -> Option<String> {
-    let mut read = Vec::new();
-    let mut byte = [0];
-    while !read.ends_with(b"\r\n\r\n") {
-        if stream.read(&mut byte).unwrap() == 0 {
-            return None;
-        }
-        read.push(byte[0]);
-    }
-    let head = String::from_utf8(read).unwrap().to_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
-    stream.read_exact(&mut vec![0; length]).unwrap();
-    Some(head.lines().next().unwrap_or_default().to_owned())
+    read_answer(stream).map(|(head, _)| head.lines().next().unwrap_or_default().to_lowercase())
 }
 
 #[test]
 fn requests_may_come_in_any_pieces() {
     let collector = Fixture::start(&[]);
-    let post = b"POST /v1/hits HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\n\r\n{\"site\":\"demo\"}";
-    let stream = [REQUEST, REQUEST, post, REQUEST, post].concat();
+    let stream = [REQUEST, REQUEST, POST, REQUEST, POST].concat();
     let mut sent = 0;
     // Every length from nothing of the next request to all of it, and more than one at once.
     for piece in (1..stream.len()).step_by(7) {

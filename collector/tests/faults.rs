@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use support::{Fixture, header, status_of, try_status_of};
+use support::{Fixture, POST, header, status_of, try_status_of};
 
 fn broker_down(collector: &Fixture) {
     collector.broker.broker_down(1).unwrap();
@@ -90,7 +90,7 @@ fn a_client_that_hangs_up_is_counted() {
         stream.write_all(request).unwrap();
         collector.until("the hit is received", || collector.metrics.received.get() == received);
     };
-    hang_up(b"POST /v1/hits HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\n\r\n{\"site\":\"demo\"}", 1);
+    hang_up(POST, 1);
     collector.until("it is counted as abandoned", || collector.outcomes().contains_key("abandoned"));
     // What becomes of a pixel is waited for all the same.
     hang_up(b"GET /p.gif?site=demo HTTP/1.1\r\nhost: x\r\n\r\n", 2);

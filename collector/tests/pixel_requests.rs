@@ -6,11 +6,10 @@
 mod support;
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::io::Write;
+use std::net::SocketAddr;
 
-use support::Fixture;
+use support::{Fixture, connect, read_answer};
 use uuid::Uuid;
 
 const QUERIES: [&str; 4] =
@@ -32,19 +31,10 @@ const FIRST_ID: u128 = 0x0190_b1e8_0000_7000_8000_0000_0000_0000;
 
 /// The answer to a request, its headers sorted, without what tells the time.
 fn answer(address: SocketAddr, request: &str) -> Vec<String> {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut stream = connect(address);
     stream.write_all(request.as_bytes()).unwrap();
-    let mut read = Vec::new();
-    let mut byte = [0];
-    while !read.ends_with(b"\r\n\r\n") {
-        stream.read_exact(&mut byte).unwrap();
-        read.push(byte[0]);
-    }
-    let mut picture = [0; 43];
-    stream.read_exact(&mut picture).unwrap();
-    assert_eq!(&picture[..3], b"GIF");
-    let head = String::from_utf8(read).unwrap();
+    let (head, picture) = read_answer(&mut stream).unwrap();
+    assert_eq!(picture, collector::pixel::GIF);
     let (dates, mut rest): (Vec<_>, Vec<_>) =
         head.trim_end().lines().map(str::to_owned).partition(|line| line.starts_with("date: "));
     assert_eq!(dates.len(), 1, "{head}");

@@ -51,8 +51,8 @@ pub fn consumer_settings(options: &RunOptions) -> ClientConfig {
             // It waits a second by default when it has read far enough ahead, which leaves the sink idle.
             ("fetch.queue.backoff.ms", "20"),
             // A partition that is read again waits for the fetch of the others to return, which takes so long at most.
-            // Each fetch costs client and broker the same whatever is in it, and a batch has time.
             ("fetch.wait.max.ms", "100"),
+            // Each fetch costs client and broker the same whatever is in it, and a batch has time.
             ("fetch.min.bytes", "1048576"),
             ("statistics.interval.ms", "2000"),
         ],

@@ -4,7 +4,8 @@
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,35 @@ cookieless = true
 cookie_domain = "example.com"
 session_minutes = 10
 "#;
+
+/// One hit, posted.
+pub const POST: &[u8] = b"POST /v1/hits HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\n\r\n{\"site\":\"demo\"}";
+
+/// Connects for requests that are written byte by byte.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// Reads one answer with a known length: its head and its body; nothing where the connection ends instead.
+pub fn read_answer(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+    let mut read = Vec::new();
+    let mut byte = [0];
+    while !read.ends_with(b"\r\n\r\n") {
+        if stream.read(&mut byte).unwrap() == 0 {
+            return None;
+        }
+        read.push(byte[0]);
+    }
+    let head = String::from_utf8(read).unwrap();
+    let lower = head.to_lowercase();
+    let length = lower.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    Some((head, body))
+}
 
 pub struct Fixture {
     pub address: SocketAddr,
