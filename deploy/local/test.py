@@ -6,18 +6,22 @@
   tag      the JavaScript tag: its build is current, its unit tests
   browser  headless Chromium on a whole stack of its own, started for it on free ports
 
-Everything is shown as it happens. A tier that fails to build, ends badly or prints no count has failed. A tier or test
-that could not run on this machine is listed with the reason; with CI=true it has failed.
+Everything is shown as it happens. A tier that fails to build, ends badly or prints no count has failed, and so has one
+that says nothing for a quarter of an hour: it is ended, and the last it said is above. A tier or test that could not run
+on this machine is listed with the reason; with CI=true it has failed.
 Usage: test.py [TIER...]     (all of them by default)
 """
 import os
 import pathlib
+import queue
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HERE = ROOT / "deploy/local"
@@ -35,6 +39,26 @@ NODE_COUNT = re.compile(r"^(?:#|ℹ) (pass|fail) (\d+)$")
 NOT_RUN = re.compile(r"NOT RUN: (.+)")
 ON_MOCK = re.compile(r"(.+: ran on the mock broker only.*)")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+# Seconds; several times what the longest test takes, or the longest part of a build.
+LONGEST_SILENCE = 900
+
+
+def put_all(stream, lines):
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def lines_of(process):
+    """What a process prints, line by line. Whoever stops reading early ends it with all that it started."""
+    lines = queue.Queue()
+    threading.Thread(target=put_all, args=(process.stdout, lines), daemon=True).start()
+    try:
+        while (line := lines.get(timeout=LONGEST_SILENCE)) is not None:
+            yield line
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
 
 
 class Tier:
@@ -72,13 +96,18 @@ class Tier:
         print(f"\n$ {' '.join(words)}", flush=True)
         try:
             process = subprocess.Popen(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                       errors="replace", env={**os.environ, **(environment or {})})
+                                       errors="replace", env={**os.environ, **(environment or {})},
+                                       start_new_session=True)
         except OSError as problem:
             self.problems.append(f"{words[0]} can't be run: {problem}")
             return False
-        for line in process.stdout:
-            print(line, end="", flush=True)
-            self.read(line)
+        try:
+            for line in lines_of(process):
+                print(line, end="", flush=True)
+                self.read(line)
+        except queue.Empty:
+            self.problems.append(f"`{' '.join(words)}` said nothing for {LONGEST_SILENCE} seconds and was ended")
+            return False
         code = process.wait()
         if code != 0 and self.failed == before[1]:
             self.problems.append(f"`{' '.join(words)}` ended with code {code}")

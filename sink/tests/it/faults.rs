@@ -5,8 +5,6 @@ use std::time::Instant;
 use sink::error::ExitCode;
 use sink::metrics::Metrics;
 use sink::outcome::Outcome;
-use sink::run::{Instruments, run};
-use tokio_util::sync::CancellationToken;
 
 use crate::support::{PATIENCE, Place, Running, message, page_view, until};
 
@@ -115,9 +113,7 @@ async fn a_dead_address_in_the_list_costs_nothing() {
     place.create_topics().await;
     let mut options = place.options(&[]);
     options.clickhouse.clickhouse_url.insert(0, "http://127.0.0.1:1".to_owned());
-    let (instruments, shutdown) = (Instruments::new().unwrap(), CancellationToken::new());
-    let task = tokio::spawn(run(options, instruments.clone(), shutdown.clone()));
-    let sink = Running { instruments, shutdown, task };
+    let sink = Running::new(options);
     for round in 0..5 {
         place.produce(round as i32, &hits(round * 100, 100));
         until("they arrive", || place.query(COUNT) == ((round + 1) * 100).to_string()).await;

@@ -24,7 +24,7 @@ use sink::migrate::Migrator;
 use sink::options::{Command, Options, RunOptions, SERVICE};
 use sink::run::{Instruments, run};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 /// Longer than anything takes on a busy machine.
@@ -227,9 +227,7 @@ impl Place {
     }
 
     pub fn start(&self, more: &[&str]) -> Running {
-        let (instruments, shutdown) = (Instruments::new().unwrap(), CancellationToken::new());
-        let task = tokio::spawn(run(self.options(more), instruments.clone(), shutdown.clone()));
-        Running { instruments, shutdown, task }
+        Running::new(self.options(more))
     }
 
     /// Puts messages into a partition of the topic.
@@ -272,13 +270,20 @@ impl Place {
 /// A sink that runs in this process.
 pub struct Running {
     pub instruments: Instruments,
-    pub shutdown: CancellationToken,
-    pub task: JoinHandle<Result<(), SinkError>>,
+    task: JoinHandle<Result<(), SinkError>>,
+    /// A test that fails must stop it, too: its threads would keep the runtime from ending, and the test from failing.
+    stops: DropGuard,
 }
 
 impl Running {
+    pub fn new(options: RunOptions) -> Self {
+        let (instruments, shutdown) = (Instruments::new().unwrap(), CancellationToken::new());
+        let task = tokio::spawn(run(options, instruments.clone(), shutdown.clone()));
+        Self { instruments, task, stops: shutdown.drop_guard() }
+    }
+
     pub async fn stop(self) -> Instruments {
-        self.shutdown.cancel();
+        self.stops.disarm().cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("it stops in time").unwrap().unwrap();
         self.instruments
     }
