@@ -576,7 +576,7 @@ FROM written
 SETTINGS
     max_partitions_per_insert_block = 0,
     max_threads = 1,
-    os_threads_nice_value_query = 15,
+    os_threads_nice_value_query = 10,
     max_bytes_before_external_sort = 500000000,
     max_bytes_before_external_group_by = 500000000
 COMMENT 'Each minute, settles the sessions of visitors with new hits.';

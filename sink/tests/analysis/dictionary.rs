@@ -225,7 +225,8 @@ async fn every_view_runs_with_the_rights_of_its_maker() {
 async fn the_role_of_analysts_reads_all_but_what_people_told_of_themselves() {
     let test = "the_role_of_analysts_reads_all_but_what_people_told_of_themselves";
     let Some(stack) = local::database_or_skip(test) else { return };
-    let place = Place { database: "hitmeter".to_owned(), ..Place::new(stack, "role") };
+    let mut place = Place::new(stack, "role");
+    "hitmeter".clone_into(&mut place.database);
     place.migrator().apply().await.unwrap();
     let ask = |sql: &str| local::clickhouse::query(stack.clickhouse_url(), "analyst_without_contacts", sql);
     let is_refused = |sql: &str| ask(sql).is_err_and(|error| error.to_string().contains("ACCESS_DENIED"));

@@ -33,11 +33,8 @@ impl Pair {
         let ports = [local::free_port().unwrap(), local::free_port().unwrap()];
         let second = local::ClickHouse::start(directory.path(), ports[0], ports[1]).unwrap();
         let first = Place::migrated(stack, name).await;
-        let other = Place {
-            prefix: first.prefix.clone(),
-            database: first.database.clone(),
-            ..Place::elsewhere(stack, name, &second.url())
-        };
+        let mut other = Place::elsewhere(stack, name, &second.url());
+        (other.prefix, other.database) = (first.prefix.clone(), first.database.clone());
         other.migrator().apply().await.unwrap();
         other.query("ALTER TABLE {database}.hits REMOVE TTL");
         first.create_topics().await;

@@ -267,6 +267,16 @@ impl Place {
     }
 }
 
+/// A database settles its sessions every minute for as long as it is there: those of all the tests before would keep
+/// the machine from the next.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let sql = format!("DROP DATABASE IF EXISTS {}", self.database);
+        // Its server may be one that the test has stopped.
+        let _ = local::clickhouse::query(&self.clickhouse_url, "default", &sql);
+    }
+}
+
 /// A sink that runs in this process.
 pub struct Running {
     pub instruments: Instruments,

@@ -4,7 +4,7 @@ use schemas::{EnrichedHit, PrivacyAction, SubjectKind};
 use service::privacy::keys::Keys;
 use sink::outcome::{Outcome, Reason};
 
-use crate::people::{directive, form, found, keys, option, publish, publish_objection_and_forgetting};
+use crate::people::{again, directive, form, found, keys, option, publish, publish_objection_and_forgetting};
 use crate::support::{Place, Running, message, page_view, until};
 
 fn hits() -> Vec<EnrichedHit<'static>> {
@@ -70,13 +70,7 @@ async fn who_is_erased_is_nowhere_also_after_late_hits_and_a_replay() {
     assert_eq!(told(&place), told(&without));
 
     // All of it again, into an empty database.
-    let again = Place {
-        database: format!("{}_again", place.database),
-        prefix: place.prefix.clone(),
-        ..Place::new(stack, "again")
-    };
-    again.migrator().apply().await.unwrap();
-    again.migrator().widen(sink::window::WIDE).await.unwrap();
+    let again = again(&place).await;
     let group = format!("--group={}again", place.prefix);
     let sink = again.start(&[&option(file.path()), &group]);
     until("they are stored again", || again.query("SELECT count() FROM {database}.hits") == "3").await;

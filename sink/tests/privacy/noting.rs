@@ -8,7 +8,7 @@ use sink::privacy::notes;
 use sink::privacy::requests::Requests;
 use tokio_util::sync::CancellationToken;
 
-use crate::people::{directive, execute, executor, form, found, keys, now, option, publish};
+use crate::people::{again, directive, execute, executor, form, found, keys, now, option, publish};
 use crate::support::{NOON, Place, Running, message, page_view, until};
 
 const ANNA: &str = "anna@steel.example";
@@ -42,15 +42,6 @@ async fn until_told(place: &Place, request: &PrivacyDirective<'_>, stage: &str) 
     let told =
         format!("SELECT count() FROM {{database}}.privacy_trail WHERE directive_id = '{id}' AND stage = '{stage}'");
     until(stage, || place.query(&told) != "0").await;
-}
-
-/// An empty database that the same topic is loaded into.
-async fn again(place: &Place) -> Place {
-    let database = format!("{}_again", place.database);
-    let again = Place { database, prefix: place.prefix.clone(), ..Place::new(place.stack, "again") };
-    again.migrator().apply().await.unwrap();
-    again.migrator().widen(sink::window::WIDE).await.unwrap();
-    again
 }
 
 fn contact(place: &Place) -> String {

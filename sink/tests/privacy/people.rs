@@ -20,6 +20,15 @@ use uuid::Uuid;
 
 use crate::support::{NOON, PATIENCE, Place, hit};
 
+/// The same topics, for an empty database with the tables.
+pub async fn again(place: &Place) -> Place {
+    let mut again = Place::new(place.stack, "again");
+    again.prefix.clone_from(&place.prefix);
+    again.migrator().apply().await.unwrap();
+    again.migrator().widen(sink::window::WIDE).await.unwrap();
+    again
+}
+
 /// A file of keys.
 pub fn keys() -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
