@@ -17,10 +17,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext};
 use rdkafka::{Offset, TopicPartitionList};
 use schemas::topics::VISITOR_KEYS;
 use service::health::Health;
+use service::producer::Producer;
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -78,8 +79,8 @@ impl DailyKeys {
         let mut start = TopicPartitionList::new();
         start.add_partition_offset(&topic, 0, Offset::Beginning)?;
         consumer.assign(&start)?;
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            client(&[("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "10000")]).create()?;
+        let sure = client(&[("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "10000")]);
+        let producer = Producer::start(&sure, DefaultProducerContext)?;
         let keeper = Keeper { keys: keys.clone(), topic, consumer, producer, health: health.clone() };
         let ended = shutdown.clone();
         tokio::task::spawn_blocking(move || keeper.keep(&ended));
@@ -132,7 +133,7 @@ struct Keeper {
     keys: DailyKeys,
     topic: String,
     consumer: BaseConsumer,
-    producer: ThreadedProducer<DefaultProducerContext>,
+    producer: Producer<DefaultProducerContext>,
     health: Health,
 }
 

@@ -5,6 +5,7 @@
 //! * [`health`] and [`endpoint`]: `/health`, `/ready` and `/metrics` on a listener of their own.
 //! * [`shutdown`]: one token that SIGTERM and SIGINT cancel, and that every loop watches.
 //! * [`kafka`]: client settings, and the topics created or checked against the catalogue.
+//! * [`producer`]: producers that tell what became of a message.
 //! * [`compacted`]: reading a compacted topic from its beginning.
 //! * [`privacy`]: what people asked of us about the data on them, and what that means for a hit.
 //! * [`sites`]: the sites that hits may come from, from one file that is read again when it changes.
@@ -20,5 +21,6 @@ pub mod kafka;
 pub mod logs;
 pub mod options;
 pub mod privacy;
+pub mod producer;
 pub mod shutdown;
 pub mod sites;

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
+use rdkafka::producer::Producer as _;
 use schemas::topics::HITS_DEAD;
 use schemas::{DeadLetter, Stage, Writer};
 use service::options::KafkaOptions;
+use service::producer::{Parcel, Producer, Receipts};
 use sha2::{Digest, Sha256};
 use uuid::{Builder, Uuid};
 
@@ -17,6 +18,8 @@ use crate::outcome::Reason;
 
 /// How much of an original is kept where the whole does not fit into a message, bytes.
 const CUT_ORIGINAL_BYTES: usize = 512 * 1024;
+/// How long a letter waits for room in Kafka's client.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Something that goes to `hits.dead`.
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ pub trait Graveyard: Send + Sync + 'static {
 /// The topic `hits.dead`.
 pub struct DeadTopic {
     /// Made anew after a fatal error, from which it does not recover.
-    producer: Mutex<FutureProducer>,
+    producer: Mutex<Producer<Receipts>>,
     kafka: KafkaOptions,
     topic: String,
     source_topic: String,
@@ -60,7 +63,7 @@ pub struct DeadTopic {
 ///
 /// # Errors
 /// Where a property is wrong.
-pub fn producer(kafka: &KafkaOptions) -> Result<FutureProducer, crate::error::SinkError> {
+pub fn producer(kafka: &KafkaOptions) -> Result<Producer<Receipts>, crate::error::SinkError> {
     let defaults = [
         ("enable.idempotence", "true"),
         ("linger.ms", "5"),
@@ -69,7 +72,7 @@ pub fn producer(kafka: &KafkaOptions) -> Result<FutureProducer, crate::error::Si
         ("message.max.bytes", "16777216"),
         ("message.timeout.ms", "30000"),
     ];
-    Ok(kafka.client("sink", &defaults).create()?)
+    Ok(Producer::start(&kafka.client("sink", &defaults), Receipts)?)
 }
 
 impl DeadTopic {
@@ -117,20 +120,18 @@ impl DeadTopic {
 
     async fn send(&self, key: &[u8], message: &[u8]) -> Result<(), KafkaError> {
         let producer = self.producer().clone();
-        let record = FutureRecord::to(&self.topic).key(key).payload(message);
-        match producer.send(record, Duration::from_secs(30)).await {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(self.renew_if_fatal(&producer).unwrap_or(error)),
-        }
+        let parcel = Parcel { topic: (&self.topic).into(), partition: None, key: key.into(), value: message.into() };
+        let delivered = producer.deliver(&parcel, PATIENCE).await;
+        delivered.map_err(|error| self.renew_if_fatal(&producer).unwrap_or(error))
     }
 
-    fn producer(&self) -> MutexGuard<'_, FutureProducer> {
+    fn producer(&self) -> MutexGuard<'_, Producer<Receipts>> {
         self.producer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the producer anew where it has failed for good, unless another letter has seen to that. Gives the error that
     /// it failed with: later ones say no more than that there was one.
-    fn renew_if_fatal(&self, failed: &FutureProducer) -> Option<KafkaError> {
+    fn renew_if_fatal(&self, failed: &Producer<Receipts>) -> Option<KafkaError> {
         let (code, said) = failed.client().fatal_error()?;
         let mut current = self.producer();
         if current.client().fatal_error().is_some() {

@@ -35,11 +35,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 use schemas::topics::{HITS_DEAD, HITS_RAW, PRIVACY, Topic, VISITOR_KEYS};
 use schemas::{DeadLetter, RawHit, Writer};
 use service::health::Health;
+use service::producer::Producer;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -156,7 +157,7 @@ impl Drop for Unanswered {
 
 /// Publishes raw hits and dead letters.
 pub struct Publisher {
-    producer: ArcSwap<ThreadedProducer<Acknowledgements>>,
+    producer: ArcSwap<Producer<Acknowledgements>>,
     client: ClientConfig,
     fatal: Arc<Notify>,
     topics: [String; 2],
@@ -194,7 +195,7 @@ impl Publisher {
         let spool = spool.transpose()?;
         let brokers = Brokers::new(spool.is_none(), Arc::clone(&metrics), health);
         let (client, fatal) = (client(options), Arc::new(Notify::new()));
-        let producer = producer(
+        let producer = Producer::start(
             &client,
             Acknowledgements {
                 waiting: Arc::clone(&waiting),
@@ -389,7 +390,7 @@ impl Publisher {
             brokers: Arc::clone(&self.brokers),
             fatal: Arc::clone(&self.fatal),
         };
-        match producer(&self.client, acknowledgements) {
+        match Producer::start(&self.client, acknowledgements) {
             Ok(new) => {
                 tracing::error!(%code, reason, "Kafka's producer met a fatal error and is replaced by a new one");
                 self.producer.store(Arc::new(new));
@@ -422,13 +423,6 @@ async fn watch(publisher: Arc<Publisher>) {
         // Sooner when the producer is at its end.
         let _ = tokio::time::timeout(PROBE_INTERVAL, publisher.fatal.notified()).await;
     }
-}
-
-fn producer(
-    client: &ClientConfig,
-    acknowledgements: Acknowledgements,
-) -> Result<ThreadedProducer<Acknowledgements>, KafkaError> {
-    client.create_with_context(acknowledgements)
 }
 
 fn client(options: &Options) -> ClientConfig {

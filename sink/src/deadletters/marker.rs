@@ -6,9 +6,10 @@
 //! markers see a letter of the stage `unknown`.
 
 use futures_util::future::join_all;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::error::KafkaError;
 use schemas::{DeadLetter, Stage, Writer};
 use service::options::KafkaOptions;
+use service::producer::{Delivered, Parcel, Producer, Receipts};
 use tokio::runtime::Handle;
 
 use super::DeadLettersError;
@@ -58,43 +59,18 @@ impl Mark {
     }
 }
 
-/// One message that is to be delivered.
-pub struct Parcel {
-    /// Topic.
-    pub topic: String,
-    /// Partition, where it is not left to the key.
-    pub partition: Option<i32>,
-    /// Key.
-    pub key: Vec<u8>,
-    /// Value.
-    pub value: Vec<u8>,
-}
-
 /// Delivers messages in their order and gives what became of each. Blocks; must be called from inside a runtime, on a
 /// thread that may block.
-pub fn deliver(producer: &FutureProducer, parcels: &[Parcel]) -> Vec<Delivered> {
-    let mut waiting = Vec::with_capacity(parcels.len());
-    for parcel in parcels {
-        let record = FutureRecord::to(&parcel.topic).key(&parcel.key).payload(&parcel.value);
-        let record = FutureRecord { partition: parcel.partition, ..record };
-        // A full queue is not to be expected: all of the parcels together are small against it.
-        waiting.push(producer.send_result(record).map_err(|(error, _)| error));
-    }
-    let results = waiting.into_iter().map(|sent| async {
-        match sent?.await {
-            Ok(result) => result.map(|_| ()).map_err(|(error, _)| error),
-            Err(_) => Err(rdkafka::error::KafkaError::Canceled),
-        }
-    });
+pub fn deliver(producer: &Producer<Receipts>, parcels: &[Parcel<'_>]) -> Vec<Delivered> {
+    // A full queue is not to be expected: all of the parcels together are small against it.
+    let handed: Vec<_> = parcels.iter().map(|parcel| producer.hand_over(parcel)).collect();
+    let results = handed.into_iter().map(async |handed| handed?.await.unwrap_or(Err(KafkaError::Canceled)));
     Handle::current().block_on(join_all(results))
 }
 
-/// Whether a message was delivered.
-pub type Delivered = Result<(), rdkafka::error::KafkaError>;
-
 /// Writes markers.
 pub struct Markers {
-    producer: FutureProducer,
+    producer: Producer<Receipts>,
     writer: Writer,
     topic: String,
 }
@@ -119,14 +95,14 @@ impl Markers {
         entries: impl IntoIterator<Item = &'a Entry>,
         done: usize,
     ) -> Result<(), SinkError> {
-        let parcels: Vec<Parcel> = entries.into_iter().map(|entry| self.parcel(deed, entry)).collect();
+        let parcels: Vec<_> = entries.into_iter().map(|entry| self.parcel(deed, entry)).collect();
         let delivered = deliver(&self.producer, &parcels);
         let done = done + delivered.iter().take_while(|result| result.is_ok()).count();
         let undelivered = |cause| DeadLettersError::Undelivered { done, topic: self.topic.clone(), cause };
         Ok(delivered.into_iter().collect::<Result<(), _>>().map_err(undelivered)?)
     }
 
-    fn parcel(&self, deed: Deed, entry: &Entry) -> Parcel {
+    fn parcel(&self, deed: Deed, entry: &Entry) -> Parcel<'static> {
         let marker = DeadLetter {
             dead_letter_id: entry.id,
             stage: Stage::Unknown,
@@ -141,6 +117,11 @@ impl Markers {
         };
         let mut value = Vec::new();
         self.writer.write(&marker, &mut value);
-        Parcel { topic: self.topic.clone(), partition: Some(entry.place.partition), key: Vec::new(), value }
+        Parcel {
+            topic: self.topic.clone().into(),
+            partition: Some(entry.place.partition),
+            key: Vec::new().into(),
+            value: value.into(),
+        }
     }
 }

@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::ControlFlow;
 
-use rdkafka::producer::FutureProducer;
 use schemas::codec::decode_all;
 use schemas::topics::{HITS_ENRICHED, HITS_RAW, visitor_key};
 use schemas::{DeadLetter, EnrichedHit, RawHit, Reader, Stage};
 use service::options::KafkaOptions;
+use service::producer::{Parcel, Producer, Receipts};
 
 use super::DeadLettersError;
 use super::archive::{Archive, Found, Place};
 use super::catalogue::Entry;
-use super::marker::{Deed, Markers, Parcel, deliver};
+use super::marker::{Deed, Markers, deliver};
 use crate::dead_letters::producer;
 use crate::error::SinkError;
 
@@ -81,7 +81,7 @@ impl fmt::Display for Report {
 /// Replays letters of one topic.
 pub struct Replay<'a> {
     archive: &'a Archive,
-    producer: FutureProducer,
+    producer: Producer<Receipts>,
     markers: Markers,
     raw: (String, Reader),
     enriched: (String, Reader),
@@ -144,27 +144,27 @@ impl<'a> Replay<'a> {
         Ok(report)
     }
 
-    fn publish(&self, load: Vec<(&Entry, Parcel)>, report: &mut Report) -> Result<(), SinkError> {
-        let (entries, parcels): (Vec<&Entry>, Vec<Parcel>) = load.into_iter().unzip();
+    fn publish(&self, load: Vec<(&Entry, Parcel<'_>)>, report: &mut Report) -> Result<(), SinkError> {
+        let (entries, parcels): (Vec<&Entry>, Vec<Parcel<'_>>) = load.into_iter().unzip();
         let delivered = deliver(&self.producer, &parcels);
         let before: usize = report.replayed.values().sum();
         let arrived = entries.iter().zip(&delivered).filter(|(_, result)| result.is_ok()).map(|(entry, _)| *entry);
         self.markers.put(Deed::Replayed, arrived, before)?;
         for (parcel, result) in parcels.into_iter().zip(delivered) {
             match result {
-                Ok(()) => *report.replayed.entry(parcel.topic).or_default() += 1,
+                Ok(()) => *report.replayed.entry(parcel.topic.into_owned()).or_default() += 1,
                 Err(cause) => {
                     let done = report.replayed.values().sum();
-                    return Err(DeadLettersError::Undelivered { done, topic: parcel.topic, cause }.into());
+                    return Err(DeadLettersError::Undelivered { done, topic: parcel.topic.into_owned(), cause }.into());
                 }
             }
         }
         Ok(())
     }
 
-    fn parcel(&self, Found { key, letter, .. }: Found<'_>) -> Parcel {
-        let (topic, value) = (letter.source_topic.to_string(), letter.original.to_vec());
-        let key = self.key(letter).unwrap_or_else(|| key.to_vec());
+    fn parcel(&self, Found { key, letter, .. }: Found<'_>) -> Parcel<'static> {
+        let (topic, value) = (letter.source_topic.to_string().into(), letter.original.to_vec().into());
+        let key = self.key(letter).unwrap_or_else(|| key.to_vec()).into();
         Parcel { topic, partition: None, key, value }
     }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use schemas::codec::decode_all;
 use schemas::topics::{PRIVACY as TOPIC, privacy_key};
 use schemas::{
@@ -15,6 +14,7 @@ use service::compacted::TopicReader;
 use service::options::KafkaOptions;
 use service::privacy::directives::Directives;
 use service::privacy::keys::{Keys, Subject};
+use service::producer::{Parcel, Producer, Receipts};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -67,7 +67,7 @@ pub struct Requests {
     name: String,
     reader: Reader,
     writer: Writer,
-    producer: FutureProducer,
+    producer: Producer<Receipts>,
     register: Register,
     directives: Directives,
 }
@@ -194,8 +194,8 @@ impl Requests {
         let directive = PrivacyDirective { report: Some(report), ..on.directive.clone() };
         let (key, mut value) = (privacy_key(&directive), Vec::new());
         self.writer.write(&directive, &mut value);
-        let record = FutureRecord::to(&self.name).key(&key).payload(&value);
-        self.producer.send(record, DELIVERY).await.map(drop).map_err(|(error, _)| error)
+        let parcel = Parcel { topic: (&self.name).into(), partition: None, key: key.into(), value: value.into() };
+        self.producer.deliver(&parcel, DELIVERY).await
     }
 }
 
