@@ -14,6 +14,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use prometheus::{IntCounter, IntGauge};
 use uuid::Uuid;
 
@@ -44,6 +46,11 @@ static DIGESTS: LazyLock<[RandomState; 2]> = LazyLock::new(Default::default);
 /// there are millions.
 type Digest = [u64; 2];
 
+/// Half of it: it is a hash already.
+fn hash(digest: &Digest) -> u64 {
+    digest[0]
+}
+
 /// A hit, as far as duplicates are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -72,57 +79,102 @@ struct Remembered {
     read_at: i64,
 }
 
+/// Hits in the order in which they were written. Each has a number, one more than the hit before it, and keeps it while
+/// others are forgotten; after the largest number comes zero.
+#[derive(Debug, Default)]
+struct Order {
+    hits: VecDeque<Remembered>,
+    first: u32,
+}
+
+impl Order {
+    fn digest(&self, number: u32) -> Digest {
+        self.hits[number.wrapping_sub(self.first) as usize].identity.digest
+    }
+
+    fn received_at(&self, number: u32) -> i64 {
+        self.hits[number.wrapping_sub(self.first) as usize].identity.received_at
+    }
+
+    fn push(&mut self, hit: Remembered) -> u32 {
+        self.hits.push_back(hit);
+        self.first.wrapping_add(self.hits.len() as u32 - 1)
+    }
+
+    fn forget_first(&mut self) {
+        self.hits.pop_front();
+        self.first = self.first.wrapping_add(1);
+    }
+}
+
 /// What is known of one partition.
 #[derive(Debug, Default)]
 struct Window {
-    /// When a hit was received.
-    known: HashMap<Digest, i64, foldhash::fast::RandomState>,
-    /// In the order in which they were written.
-    order: VecDeque<Remembered>,
-    /// What was known of the last hits of `order` before each: those of the batch that is not yet committed.
-    open: Vec<Option<i64>>,
+    order: Order,
+    /// The number of the last hit of each digest, found by the digest: a table of the digests themselves would take
+    /// several times as much.
+    known: HashTable<u32>,
+    /// The number that was known before each of the last hits of `order`, those of the batch that is not yet committed.
+    open: Vec<Option<u32>>,
 }
 
 impl Window {
     fn knows(&self, identity: &Identity, window: i64) -> bool {
-        self.known
-            .get(&identity.digest)
-            .is_some_and(|received| received.abs_diff(identity.received_at) <= window.unsigned_abs())
+        let number = self.known.find(hash(&identity.digest), |number| self.order.digest(*number) == identity.digest);
+        number.is_some_and(|number| {
+            self.order.received_at(*number).abs_diff(identity.received_at) <= window.unsigned_abs()
+        })
     }
 
     fn add(&mut self, identity: Identity, read_at: i64) {
-        self.open.push(self.known.insert(identity.digest, identity.received_at));
-        self.order.push_back(Remembered { identity, read_at });
+        let number = self.order.push(Remembered { identity, read_at });
+        let before = match self.entry(&identity.digest) {
+            Entry::Occupied(mut known) => Some(std::mem::replace(known.get_mut(), number)),
+            Entry::Vacant(unknown) => {
+                unknown.insert(number);
+                None
+            }
+        };
+        self.open.push(before);
+    }
+
+    fn entry(&mut self, digest: &Digest) -> Entry<'_, u32> {
+        let order = &self.order;
+        let is_it = |number: &u32| order.digest(*number) == *digest;
+        self.known.entry(hash(digest), is_it, |number| hash(&order.digest(*number)))
     }
 
     fn undo(&mut self) {
         while let Some(before) = self.open.pop() {
-            let Some(Remembered { identity, .. }) = self.order.pop_back() else { break };
-            match before {
-                Some(received) => self.known.insert(identity.digest, received),
-                None => self.known.remove(&identity.digest),
-            };
+            let Some(Identity { digest, .. }) = self.order.hits.back().map(|last| last.identity) else { break };
+            if let Entry::Occupied(mut known) = self.entry(&digest) {
+                match before {
+                    Some(number) => *known.get_mut() = number,
+                    None => drop(known.remove()),
+                }
+            }
+            self.order.hits.pop_back();
         }
     }
 
     /// Forgets what is too old or too much; says how many were too much.
     fn keep(&mut self, remember: &Remember) -> u64 {
         self.open.clear();
-        let Some(newest) = self.order.back().map(|last| last.read_at) else { return 0 };
+        let Some(newest) = self.order.hits.back().map(|last| last.read_at) else { return 0 };
         let oldest = newest.saturating_sub(remember.milliseconds());
         let mut too_many = 0;
-        while let Some(first) = self.order.front() {
+        while let Some(first) = self.order.hits.front() {
             let is_old = first.read_at < oldest;
-            if !is_old && self.order.len() <= remember.hits {
+            if !is_old && self.order.hits.len() <= remember.hits {
                 break;
             }
             too_many += u64::from(!is_old);
-            let Identity { digest, received_at } = first.identity;
+            let (digest, number) = (first.identity.digest, self.order.first);
             // A later hit with the same id, which was no duplicate of this one, stays known.
-            if self.known.get(&digest) == Some(&received_at) {
-                self.known.remove(&digest);
+            if let Ok(known) = self.known.find_entry(hash(&digest), |known| *known == number) {
+                known.remove();
             }
-            self.order.pop_front();
+            self.order.forget_first();
         }
         too_many
     }
@@ -201,7 +253,7 @@ impl Windows {
 
     /// Adds the difference to what was shown last: workers share the gauge.
     fn show(&mut self) {
-        let hits = self.partitions.values().map(|window| window.order.len()).sum::<usize>();
+        let hits = self.partitions.values().map(|window| window.order.hits.len()).sum::<usize>();
         let hits = i64::try_from(hits).unwrap_or(i64::MAX);
         self.remembered.add(hits - self.shown);
         self.shown = hits;
@@ -235,7 +287,7 @@ mod tests {
     /// The README says what a hit takes: its place in the table, and in the order, half of each empty at most.
     #[test]
     fn a_remembered_hit_takes_few_bytes() {
-        assert_eq!((size_of::<(Digest, i64)>(), size_of::<Remembered>()), (24, 32));
+        assert_eq!((size_of::<u32>(), size_of::<Remembered>()), (4, 32));
     }
 
     #[test]
@@ -293,6 +345,30 @@ mod tests {
         assert_eq!((metrics.forgotten.get(), metrics.remembered.get()), (2, 1));
         drop(windows);
         assert_eq!(metrics.remembered.get(), 0);
+    }
+
+    /// The numbers of hits begin again after the largest, in the middle of a batch too.
+    #[test]
+    fn numbers_that_begin_again_are_nobody_elses() {
+        let (mut windows, _) = windows(100);
+        windows.partitions.get_mut(&0).unwrap().order.first = u32::MAX - 150;
+        let add = |windows: &mut Windows, numbers: std::ops::Range<u128>| {
+            numbers.for_each(|number| windows.add(0, identity(number, 0), 0));
+        };
+        let known = |windows: &Windows| {
+            let known = (1..1000).filter(|number| windows.is_duplicate(0, &identity(*number, 0))).collect::<Vec<_>>();
+            (known.len(), known.first().copied(), known.last().copied())
+        };
+        for batch in 0..30 {
+            add(&mut windows, batch * 10 + 1..batch * 10 + 11);
+            windows.keep();
+            add(&mut windows, 900..930);
+            windows.undo();
+            let newest = batch * 10 + 10;
+            let kept = newest.min(100);
+            assert_eq!(known(&windows), (kept as usize, Some(newest + 1 - kept), Some(newest)));
+        }
+        assert!(windows.partitions[&0].order.first < 200, "they have begun again");
     }
 
     #[test]
