@@ -11,6 +11,7 @@ that says nothing for a quarter of an hour: it is ended, and the last it said is
 on this machine is listed with the reason; with CI=true it has failed.
 Usage: test.py [TIER...]     (all of them by default)
 """
+import contextlib
 import os
 import pathlib
 import queue
@@ -102,9 +103,10 @@ class Tier:
             self.problems.append(f"{words[0]} can't be run: {problem}")
             return False
         try:
-            for line in lines_of(process):
-                print(line, end="", flush=True)
-                self.read(line)
+            with contextlib.closing(lines_of(process)) as lines:
+                for line in lines:
+                    print(line, end="", flush=True)
+                    self.read(line)
         except queue.Empty:
             self.problems.append(f"`{' '.join(words)}` said nothing for {LONGEST_SILENCE} seconds and was ended")
             return False
@@ -202,6 +204,9 @@ def prepare():
 
 
 def main(names):
+    # What it started is in sessions of its own, and must not outlive it.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     prepare()
     tiers = []
     for name in names:

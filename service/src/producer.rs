@@ -97,7 +97,7 @@ impl Producer<Receipts> {
         let deadline = Instant::now() + patience;
         loop {
             match self.hand_over(parcel) {
-                Ok(receipt) => return receipt.await.unwrap_or(Err(KafkaError::Canceled)),
+                Ok(delivered) => return delivered.await,
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) if Instant::now() < deadline => {
                     tokio::time::sleep(OFFERED_EVERY).await;
                 }
@@ -106,15 +106,16 @@ impl Producer<Receipts> {
         }
     }
 
-    /// Gives a message to the client; the receipt comes once its fate is known.
+    /// Gives a message to the client, and a future of what becomes of it.
     ///
     /// # Errors
     /// Where the client does not take it.
-    pub fn hand_over(&self, parcel: &Parcel<'_>) -> Result<oneshot::Receiver<Delivered>, KafkaError> {
+    pub fn hand_over(&self, parcel: &Parcel<'_>) -> Result<impl Future<Output = Delivered> + use<>, KafkaError> {
         let (receipt, received) = oneshot::channel();
         let Parcel { topic, partition, key, value } = parcel;
         let record = BaseRecord::with_opaque_to(topic, Box::new(receipt)).key(key.as_ref()).payload(value.as_ref());
         let record = BaseRecord { partition: *partition, ..record };
-        self.send(record).map(|()| received).map_err(|(error, _)| error)
+        self.send(record).map_err(|(error, _)| error)?;
+        Ok(async { received.await.unwrap_or(Err(KafkaError::Canceled)) })
     }
 }

@@ -47,7 +47,7 @@ async fn a_full_client_is_asked_again_for_as_long_as_is_said() {
     let error = producer.deliver(&parcel(1), Duration::ZERO).await.unwrap_err();
     assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull));
     producer.deliver(&parcel(1), PATIENCE).await.unwrap();
-    first.await.unwrap().unwrap();
+    first.await.unwrap();
 }
 
 struct Held(#[allow(dead_code, reason = "shows whether the context is still there")] Arc<()>);

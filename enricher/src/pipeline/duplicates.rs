@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use hashbrown::hash_table::{Entry, OccupiedEntry};
 use prometheus::{IntCounter, IntGauge};
 use uuid::Uuid;
 
@@ -88,17 +88,13 @@ struct Order {
 }
 
 impl Order {
-    fn digest(&self, number: u32) -> Digest {
-        self.hits[number.wrapping_sub(self.first) as usize].identity.digest
+    fn identity(&self, number: u32) -> &Identity {
+        &self.hits[number.wrapping_sub(self.first) as usize].identity
     }
 
-    fn received_at(&self, number: u32) -> i64 {
-        self.hits[number.wrapping_sub(self.first) as usize].identity.received_at
-    }
-
-    fn push(&mut self, hit: Remembered) -> u32 {
-        self.hits.push_back(hit);
-        self.first.wrapping_add(self.hits.len() as u32 - 1)
+    /// The number that the next hit gets.
+    fn next(&self) -> u32 {
+        self.first.wrapping_add(self.hits.len() as u32)
     }
 
     fn forget_first(&mut self) {
@@ -120,15 +116,17 @@ struct Window {
 
 impl Window {
     fn knows(&self, identity: &Identity, window: i64) -> bool {
-        let number = self.known.find(hash(&identity.digest), |number| self.order.digest(*number) == identity.digest);
-        number.is_some_and(|number| {
-            self.order.received_at(*number).abs_diff(identity.received_at) <= window.unsigned_abs()
-        })
+        let Identity { digest, received_at } = identity;
+        let known = self.known.find(hash(digest), |known| self.order.identity(*known).digest == *digest);
+        let known = known.map(|known| self.order.identity(*known));
+        known.is_some_and(|known| known.received_at.abs_diff(*received_at) <= window.unsigned_abs())
     }
 
     fn add(&mut self, identity: Identity, read_at: i64) {
-        let number = self.order.push(Remembered { identity, read_at });
-        let before = match self.entry(&identity.digest) {
+        let (order, number) = (&self.order, self.order.next());
+        let digest_of = |known: &u32| &order.identity(*known).digest;
+        let is_it = |known: &u32| *digest_of(known) == identity.digest;
+        let before = match self.known.entry(hash(&identity.digest), is_it, |known| hash(digest_of(known))) {
             Entry::Occupied(mut known) => Some(std::mem::replace(known.get_mut(), number)),
             Entry::Vacant(unknown) => {
                 unknown.insert(number);
@@ -136,24 +134,23 @@ impl Window {
             }
         };
         self.open.push(before);
+        self.order.hits.push_back(Remembered { identity, read_at });
     }
 
-    fn entry(&mut self, digest: &Digest) -> Entry<'_, u32> {
-        let order = &self.order;
-        let is_it = |number: &u32| order.digest(*number) == *digest;
-        self.known.entry(hash(digest), is_it, |number| hash(&order.digest(*number)))
+    /// The place in the table of a hit that no later one has taken it from.
+    fn place(&mut self, digest: &Digest, number: u32) -> Option<OccupiedEntry<'_, u32>> {
+        self.known.find_entry(hash(digest), |known| *known == number).ok()
     }
 
     fn undo(&mut self) {
         while let Some(before) = self.open.pop() {
-            let Some(Identity { digest, .. }) = self.order.hits.back().map(|last| last.identity) else { break };
-            if let Entry::Occupied(mut known) = self.entry(&digest) {
-                match before {
-                    Some(number) => *known.get_mut() = number,
-                    None => drop(known.remove()),
-                }
+            let Some(Remembered { identity, .. }) = self.order.hits.pop_back() else { break };
+            // The number is free again, and it was this hit's.
+            let Some(mut place) = self.place(&identity.digest, self.order.next()) else { continue };
+            match before {
+                Some(number) => *place.get_mut() = number,
+                None => drop(place.remove()),
             }
-            self.order.hits.pop_back();
         }
     }
 
@@ -171,8 +168,8 @@ impl Window {
             too_many += u64::from(!is_old);
             let (digest, number) = (first.identity.digest, self.order.first);
             // A later hit with the same id, which was no duplicate of this one, stays known.
-            if let Ok(known) = self.known.find_entry(hash(&digest), |known| *known == number) {
-                known.remove();
+            if let Some(place) = self.place(&digest, number) {
+                place.remove();
             }
             self.order.forget_first();
         }
@@ -284,10 +281,19 @@ mod tests {
         Identity::of(Some(b"demo\0visitor"), Uuid::from_u128(number), received_at).unwrap()
     }
 
-    /// The README says what a hit takes: its place in the table, and in the order, half of each empty at most.
+    /// The README says what a hit takes, of as many as are remembered by default: its places in the table and in the order.
     #[test]
     fn a_remembered_hit_takes_few_bytes() {
-        assert_eq!((size_of::<u32>(), size_of::<Remembered>()), (4, 32));
+        const HITS: usize = 200_000;
+        assert_eq!(size_of::<Remembered>(), 32);
+        let (mut windows, _) = windows(HITS);
+        for number in 1..=u128::try_from(HITS).unwrap() {
+            windows.add(0, identity(number, 0), 0);
+        }
+        windows.keep();
+        let window = &windows.partitions[&0];
+        let bytes = window.known.allocation_size() + window.order.hits.capacity() * size_of::<Remembered>();
+        assert!((45 * HITS..=49 * HITS).contains(&bytes), "{bytes} bytes");
     }
 
     #[test]

@@ -6,7 +6,6 @@
 //! markers see a letter of the stage `unknown`.
 
 use futures_util::future::join_all;
-use rdkafka::error::KafkaError;
 use schemas::{DeadLetter, Stage, Writer};
 use service::options::KafkaOptions;
 use service::producer::{Delivered, Parcel, Producer, Receipts};
@@ -64,8 +63,7 @@ impl Mark {
 pub fn deliver(producer: &Producer<Receipts>, parcels: &[Parcel<'_>]) -> Vec<Delivered> {
     // A full queue is not to be expected: all of the parcels together are small against it.
     let handed: Vec<_> = parcels.iter().map(|parcel| producer.hand_over(parcel)).collect();
-    let results = handed.into_iter().map(async |handed| handed?.await.unwrap_or(Err(KafkaError::Canceled)));
-    Handle::current().block_on(join_all(results))
+    Handle::current().block_on(join_all(handed.into_iter().map(async |handed| handed?.await)))
 }
 
 /// Writes markers.

@@ -22,10 +22,8 @@ use crate::support::{NOON, PATIENCE, Place, hit};
 
 /// The same topics, for an empty database with the tables.
 pub async fn again(place: &Place) -> Place {
-    let mut again = Place::new(place.stack, "again");
+    let mut again = Place::migrated(place.stack, "again").await;
     again.prefix.clone_from(&place.prefix);
-    again.migrator().apply().await.unwrap();
-    again.migrator().widen(sink::window::WIDE).await.unwrap();
     again
 }
 
