@@ -84,8 +84,9 @@ CREATE TABLE IF NOT EXISTS {database}.settled_sessions{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(settled_at)
 PARTITION BY toMonday(day)
--- A week of a company lies side by side, and so does a visitor's.
-PRIMARY KEY (site, company_domain, visitor_id)
+-- A week of a company lies side by side, and so does a visitor's. That the day is in the primary key tells ClickHouse that
+-- what FINAL puts together is never of two weeks: each week is read by itself, and one that is a single part just read.
+PRIMARY KEY (site, company_domain, visitor_id, day)
 ORDER BY (site, company_domain, visitor_id, day, session_id)
 TTL day + INTERVAL 25 MONTH
 SETTINGS
@@ -467,6 +468,79 @@ AS SELECT
 FROM {database}.settled_sessions FINAL
 WHERE NOT is_gone AND site != ''
 COMMENT 'Visits, one row each: when, how long, what was viewed and done, where the visitor came from and is. Hits that came without a session are put together by 30-minute gaps. Right up to a minute ago, or three where more than half a million hits come in that time. Robots are left out, see bots.';
+
+-- Mails that were opened make no visit, and tell of a visitor all the same: when they were there, from where and with what.
+-- One hit in some hundred, all over the table of hits: here they lie together.
+CREATE TABLE IF NOT EXISTS {database}.mail_opens{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    visitor_id String CODEC(ZSTD(3)) COMMENT 'Who, unique within a site.',
+    hit_id UUID CODEC(ZSTD(3)) COMMENT 'Names the hit. A row that is here twice under one id is one hit.',
+    received_at DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(3)) COMMENT 'When it arrived.',
+    occurred_at DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(3)) COMMENT 'When it was opened.',
+    is_anonymous Bool COMMENT 'True where the visitor cannot be recognised on another day.',
+    source_kind LowCardinality(String) COMMENT 'Class of the source; unknown where it is not from outside the site.',
+    source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host.',
+    campaign_name LowCardinality(String) COMMENT 'utm_campaign.',
+    device_kind LowCardinality(String) COMMENT 'Class of the device.',
+    os LowCardinality(String) COMMENT 'Operating system.',
+    browser LowCardinality(String) COMMENT 'Browser.',
+    language LowCardinality(String) COMMENT 'Primary language, ISO 639.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    region LowCardinality(String) COMMENT 'Region or state.',
+    city LowCardinality(String) COMMENT 'City.',
+    network_organisation LowCardinality(String) COMMENT 'Organisation of the network: the internet provider, or the company itself.',
+    network_domain LowCardinality(String) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) COMMENT 'How partner data matched: ip_range, email_hash, email_domain, company_domain or visitor_id.',
+    company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes Map(LowCardinality(String), String) CODEC(ZSTD(3)) COMMENT 'Whatever else the partner knows.',
+    contact_email String CODEC(ZSTD(3)) COMMENT 'E-mail address that came with it.',
+    contact_phone String CODEC(ZSTD(3)) COMMENT 'Telephone number that came with it.',
+    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1
+)
+ENGINE = {engine}ReplacingMergeTree
+PARTITION BY toYYYYMM(received_at)
+ORDER BY (site, toDate(received_at), visitor_id, hit_id)
+TTL toDate(received_at) + INTERVAL 25 MONTH
+SETTINGS
+    ttl_only_drop_parts = 1,
+    min_age_to_force_merge_seconds = 3600,
+    non_replicated_deduplication_window = 10000,
+    replicated_deduplication_window = 10000
+COMMENT 'Mails that were opened by visitors who are known, one row each. Robots are left out.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.write_mail_opens{on_cluster} TO {database}.mail_opens
+AS SELECT
+    site,
+    visitor_id,
+    hit_id,
+    received_at,
+    occurred_at,
+    CAST(visitor_id_source IN ('daily_hash', 'none'), 'Bool') AS is_anonymous,
+    if(hits.source_kind IN ('', 'internal'), 'unknown', hits.source_kind) AS source_kind,
+    source_name,
+    campaign_name,
+    device_kind,
+    os,
+    browser,
+    language,
+    country,
+    region,
+    city,
+    network_organisation,
+    network_domain,
+    partner,
+    partner_matched_by,
+    company_name,
+    company_domain,
+    partner_attributes,
+    contact_email,
+    contact_phone
+FROM {database}.hits
+WHERE kind = 'mail_open' AND NOT is_bot AND visitor_id != ''
+COMMENT 'Writes the opened mails of inserted hits.';
 
 -- At most two million new hits at a time, and the disk for what does not fit, bound the memory it takes; what is left comes
 -- next time. One thread, which others go before where the server may say so, leaves a small machine to inserts and questions.

@@ -5,11 +5,13 @@
 --     corrections, by the sink ──────┘               │
 --     hits ── write_contact_links ── contact_links ──┤
 --     links undone, by hand ─────────┘               ├── contact_visitors
---     contact_merges, by hand ───────────────────────┘
+--     contact_merges, by hand ── settled_merges ─────┘
+--                                each minute
 --
 -- A contact is an e-mail address in lower case, within a site. Which visitors a contact is, is resolved at each question
 -- from contact_links: recognising somebody rewrites no hit, also not those from before. Links and merges are never changed
--- but answered by a newer row, which counts: so each can be undone, and done again.
+-- but answered by a newer row, which counts: so each can be undone, and done again. Where merges lead is settled each
+-- minute, as following them takes longer to plan than all else of a question.
 --
 -- What a person had corrected is a card of the time when they asked for it: it wins over older cards, whenever these come,
 -- and a newer card of their own wins over it. What partners and imports say of a field that was corrected does not count.
@@ -40,6 +42,7 @@ ORDER BY (site, contact, visitor_id, submitted_at, hit_id, source)
 TTL toDate(submitted_at) + INTERVAL 25 MONTH
 SETTINGS
     ttl_only_drop_parts = 1,
+    min_age_to_force_merge_seconds = 3600,
     non_replicated_deduplication_window = 10000,
     replicated_deduplication_window = 10000
 COMMENT 'Business cards as submitted, one row each. Imports are inserted here.';
@@ -81,6 +84,7 @@ ORDER BY (site, contact, visitor_id, linked_at, hit_id)
 TTL toDate(linked_at) + INTERVAL 25 MONTH
 SETTINGS
     ttl_only_drop_parts = 1,
+    min_age_to_force_merge_seconds = 3600,
     non_replicated_deduplication_window = 10000,
     replicated_deduplication_window = 10000
 COMMENT 'Which visitors are which contacts, one row for each time that was told.';
@@ -114,15 +118,21 @@ ORDER BY (site, contact, decided_at, merged_into)
 SETTINGS replicated_deduplication_window = 0
 COMMENT 'Contacts that are one person, written by hand: INSERT INTO contact_merges (site, contact, merged_into) VALUES (...).';
 
--- Where one contact is merged into another, which is merged into a third, all end at the last. Of a circle the oldest
--- decision is passed over, as the newer ones contradict it: after A into B, and then B into A, both are A.
-CREATE OR REPLACE VIEW {database}.merged_contacts{on_cluster}
+CREATE TABLE IF NOT EXISTS {database}.settled_merges{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     contact String COMMENT 'Contact that is merged into another.',
-    person String COMMENT 'Contact at the end of all merges.'
+    person String COMMENT 'Contact at the end of all merges; empty where it is merged no longer.',
+    settled_at DateTime64(3, 'UTC') COMMENT 'When that was found; of several rows of a contact the last is true.'
 )
-SQL SECURITY DEFINER
+ENGINE = {engine}ReplacingMergeTree(settled_at)
+ORDER BY (site, contact)
+COMMENT 'Where merges lead, as it was found last: read the view merged_contacts.';
+
+-- Where one contact is merged into another, which is merged into a third, all end at the last. Of a circle the oldest
+-- decision is passed over, as the newer ones contradict it: after A into B, and then B into A, both are A.
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_merges{on_cluster}
+REFRESH EVERY 1 MINUTE APPEND TO {database}.settled_merges
 AS
 WITH RECURSIVE
     current AS
@@ -147,37 +157,37 @@ WITH RECURSIVE
         SELECT site, contact, argMax((next, passed), length(passed)) AS way, indexOf(way.2.2, way.1) AS circle_begins
         FROM chain
         GROUP BY site, contact
+    ),
+    -- What is kept and what the decisions tell, side by side.
+    both AS
+    (
+        SELECT site, contact, if(circle_begins = 0, way.1, arraySort(arraySlice(way.2, circle_begins))[1].2) AS person, true AS is_told
+        FROM longest
+        WHERE contact != person
+        UNION ALL
+        SELECT site, contact, person, false AS is_told
+        FROM {database}.settled_merges FINAL
     )
-SELECT site, contact, if(circle_begins = 0, way.1, arraySort(arraySlice(way.2, circle_begins))[1].2) AS person
-FROM longest
-WHERE contact != person
-COMMENT 'Where merges lead, one row for each contact that is merged.';
+SELECT site, contact, anyIf(both.person, is_told) AS person, now64(3, 'UTC') AS settled_at
+FROM both
+GROUP BY site, contact
+HAVING person != anyIf(both.person, NOT is_told)
+COMMENT 'Each minute, writes where merges lead for those contacts of whom it is another than before.';
 
-CREATE OR REPLACE VIEW {database}.contact_addresses{on_cluster}
+CREATE OR REPLACE VIEW {database}.merged_contacts{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    address String COMMENT 'E-mail address in lower case, as it was told.',
-    visitor_id String COMMENT 'Visitor whose address it is.',
-    evidence LowCardinality(String) COMMENT 'What told so last: the kind of a hit, or what somebody wrote.',
-    linked_since DateTime64(3, 'UTC') COMMENT 'When it was told first.',
-    linked_at DateTime64(3, 'UTC') COMMENT 'When it was told last.'
+    contact String COMMENT 'Contact that is merged into another.',
+    person String COMMENT 'Contact at the end of all merges.'
 )
 SQL SECURITY DEFINER
-AS
-SELECT
-    l.site AS site,
-    l.contact AS address,
-    l.visitor_id AS visitor_id,
-    argMax(l.evidence, (l.linked_at, l.hit_id)) AS evidence,
-    minIf(l.linked_at, l.is_linked) AS linked_since,
-    max(l.linked_at) AS linked_at
-FROM {database}.contact_links AS l
-GROUP BY site, address, visitor_id
-HAVING argMax(l.is_linked, (l.linked_at, l.hit_id))
-COMMENT 'Whose addresses are whose, merges aside, one row for each pair.';
+AS SELECT site, contact, person
+FROM {database}.settled_merges FINAL
+WHERE person != ''
+COMMENT 'Where merges lead, one row for each contact that is merged. Right up to a minute ago.';
 
 -- In two parts: where nobody ever merged an address, the contact is a column of the table, and a condition on it reaches the
--- key. Following merges takes longer to plan than all else, so it is asked once.
+-- key.
 CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
@@ -190,14 +200,27 @@ CREATE OR REPLACE VIEW {database}.contact_visitors{on_cluster}
 )
 SQL SECURITY DEFINER
 AS
+WITH addresses AS
+    (
+        SELECT
+            l.site AS site,
+            l.contact AS address,
+            l.visitor_id AS visitor_id,
+            argMax(l.evidence, (l.linked_at, l.hit_id)) AS evidence,
+            minIf(l.linked_at, l.is_linked) AS linked_since,
+            max(l.linked_at) AS linked_at
+        FROM {database}.contact_links AS l
+        GROUP BY site, address, visitor_id
+        HAVING argMax(l.is_linked, (l.linked_at, l.hit_id))
+    )
 SELECT site, visitor_id, address AS contact, address AS submitted_as, evidence, linked_since, linked_at
-FROM {database}.contact_addresses
-WHERE (site, address) NOT IN (SELECT site, contact FROM {database}.contact_merges)
+FROM addresses
+WHERE (site, address) NOT IN (SELECT site, contact FROM {database}.settled_merges)
 UNION ALL
 SELECT l.site, l.visitor_id, if(m.person != '', m.person, l.address), l.address, l.evidence, l.linked_since, l.linked_at
-FROM (SELECT * FROM {database}.contact_addresses WHERE (site, address) IN (SELECT site, contact FROM {database}.contact_merges)) AS l
-LEFT ANY JOIN {database}.merged_contacts AS m ON l.site = m.site AND l.address = m.contact
-COMMENT 'Which visitors are which contacts now, one row for each pair. A visitor may be several contacts, as on a shared computer.';
+FROM (SELECT * FROM addresses WHERE (site, address) IN (SELECT site, contact FROM {database}.settled_merges)) AS l
+LEFT ANY JOIN {database}.settled_merges AS m FINAL ON l.site = m.site AND l.address = m.contact
+COMMENT 'Which visitors are which contacts now, one row for each pair. A visitor may be several contacts, as on a shared computer. Merges are right up to a minute ago.';
 
 CREATE OR REPLACE VIEW {database}.contact_history{on_cluster}
 (
@@ -219,9 +242,15 @@ WITH
     -- A card without an address is that of whom the visitor was linked with last.
     owners AS
     (
-        SELECT site, visitor_id, argMax(address, (linked_at, address)) AS owner
-        FROM {database}.contact_addresses
-        WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards WHERE contact = '')
+        SELECT site, visitor_id, argMax(contact, (told_last, contact)) AS owner
+        FROM
+        (
+            SELECT site, contact, visitor_id, max(linked_at) AS told_last
+            FROM {database}.contact_links
+            WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards WHERE contact = '')
+            GROUP BY site, contact, visitor_id
+            HAVING argMax(is_linked, (linked_at, hit_id))
+        )
         GROUP BY site, visitor_id
     ),
     -- In two parts, as contact_visitors is.
@@ -229,18 +258,18 @@ WITH
     (
         SELECT site, contact AS whose, visitor_id, hit_id, submitted_at, source, source_name, name, email, phone, job_title, company, address
         FROM {database}.contact_cards
-        WHERE contact != '' AND (site, contact) NOT IN (SELECT site, contact FROM {database}.contact_merges)
+        WHERE contact != '' AND (site, contact) NOT IN (SELECT site, contact FROM {database}.settled_merges)
         UNION ALL
         SELECT c.site, if(m.person != '', m.person, c.of_address), c.visitor_id, c.hit_id, c.submitted_at, c.source, c.source_name, c.name, c.email, c.phone, c.job_title, c.company, c.address
         FROM
         (
-            SELECT *, contact AS of_address FROM {database}.contact_cards WHERE (site, contact) IN (SELECT site, contact FROM {database}.contact_merges)
+            SELECT *, contact AS of_address FROM {database}.contact_cards WHERE (site, contact) IN (SELECT site, contact FROM {database}.settled_merges)
             UNION ALL
             SELECT c.*, o.owner AS of_address
             FROM (SELECT * FROM {database}.contact_cards WHERE contact = '') AS c
             INNER JOIN owners AS o ON c.site = o.site AND c.visitor_id = o.visitor_id
         ) AS c
-        LEFT ANY JOIN {database}.merged_contacts AS m ON c.site = m.site AND c.of_address = m.contact
+        LEFT ANY JOIN {database}.settled_merges AS m FINAL ON c.site = m.site AND c.of_address = m.contact
     ),
     fields AS
     (
@@ -327,41 +356,10 @@ SELECT
 FROM grouped
 COMMENT 'People who gave an e-mail address, one row each, with the latest of each field and who told it. What they did: contact_sessions, contact_activity.';
 
--- A correction is about a contact: it counts for those visitors who gave the contact's address last.
-CREATE OR REPLACE VIEW {database}.visitor_cards{on_cluster}
-(
-    site LowCardinality(String) COMMENT 'Key of the site.',
-    visitor_id String COMMENT 'Visitor.',
-    submitted_at DateTime64(3, 'UTC') COMMENT 'When it was submitted, or asked to be corrected.',
-    hit_id UUID COMMENT 'Hit that it came with; the request for corrections.',
-    name String COMMENT 'Full name; empty where not told, like all that follow.',
-    email String COMMENT 'E-mail address as it was written.',
-    phone String COMMENT 'Telephone number.',
-    job_title String COMMENT 'Job title.',
-    company String COMMENT 'Company.',
-    address String COMMENT 'Mailing address.'
-)
-SQL SECURITY DEFINER
-AS
-WITH addresses AS
-    (
-        SELECT site, visitor_id, argMax(address, (linked_at, address)) AS given_last
-        FROM {database}.contact_addresses
-        WHERE site IN (SELECT site FROM {database}.contact_cards WHERE source = 'correction')
-        GROUP BY site, visitor_id
-    )
-SELECT site, visitor_id, submitted_at, hit_id, name, email, phone, job_title, company, address
-FROM {database}.contact_cards
-WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
-UNION ALL
-SELECT
-    c.site AS site, a.visitor_id AS visitor_id, c.submitted_at AS submitted_at, c.hit_id AS hit_id, c.name AS name, c.email AS email,
-    c.phone AS phone, c.job_title AS job_title, c.company AS company, c.address AS address
-FROM (SELECT * FROM {database}.contact_cards WHERE source = 'correction') AS c
-INNER JOIN addresses AS a ON c.site = a.site AND c.contact = a.given_last
-COMMENT 'Cards that visitors submitted of themselves, and what was corrected of them. What partners add is left out.';
-
--- Who a visitor is to be asked of all of their sessions, of the mails they opened, and of their own cards.
+-- Who a visitor is to be asked of all of their sessions, of the mails they opened, and of their own cards. A correction is
+-- about a contact: it counts for those visitors who gave the contact's address last.
+--
+-- Tables are read, not the views of them: each view costs as much to plan as reading one visitor.
 CREATE OR REPLACE VIEW {database}.visitors{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
@@ -410,14 +408,14 @@ WITH
             site, visitor_id, is_anonymous, started_at, ended_at, session_id, page_views, visible_duration_ms, downloads, forms,
             searches, source_kind, source_name, campaign_name, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser, language, country, region, city,
             network_organisation, company_name, company_domain, none AS mail
-        FROM {database}.sessions
+        FROM {database}.settled_sessions FINAL
+        WHERE NOT is_gone AND site != ''
         UNION ALL
         SELECT
-            site, visitor_id, CAST(visitor_id_source IN ('daily_hash', 'none'), 'Bool'), occurred_at, occurred_at, none, 0, 0, 0, 0,
-            0, outside, source_name, campaign_name, outside, source_name, campaign_name, device_kind, os, browser, language, country, region, city,
+            site, visitor_id, is_anonymous, occurred_at, occurred_at, none, 0, 0, 0, 0,
+            0, source_kind, source_name, campaign_name, source_kind, source_name, campaign_name, device_kind, os, browser, language, country, region, city,
             network_organisation, company_name, company_domain, hit_id
-        FROM (SELECT *, if(source_kind IN ('', 'internal'), 'unknown', source_kind) AS outside FROM {database}.hits)
-        WHERE kind = 'mail_open' AND NOT is_bot AND visitor_id != ''
+        FROM {database}.mail_opens
     ),
     grouped AS
     (
@@ -447,19 +445,36 @@ WITH
         FROM seen
         GROUP BY site, visitor_id
     ),
-    cards AS
+    given AS
     (
         SELECT
             site,
             visitor_id,
-            argMaxIf(name, (submitted_at, hit_id), name != '') AS last_name,
-            argMaxIf(email, (submitted_at, hit_id), email != '') AS last_email,
-            argMaxIf(phone, (submitted_at, hit_id), phone != '') AS last_phone,
-            argMaxIf(job_title, (submitted_at, hit_id), job_title != '') AS last_title,
-            argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company,
-            argMaxIf(address, (submitted_at, hit_id), address != '') AS last_address
-        FROM {database}.visitor_cards
+            argMaxIf(contact, (submitted_at, hit_id), contact != '') AS given_contact,
+            argMaxIf((name, submitted_at, hit_id), (submitted_at, hit_id), name != '') AS given_name,
+            argMaxIf((email, submitted_at, hit_id), (submitted_at, hit_id), email != '') AS given_email,
+            argMaxIf((phone, submitted_at, hit_id), (submitted_at, hit_id), phone != '') AS given_phone,
+            argMaxIf((job_title, submitted_at, hit_id), (submitted_at, hit_id), job_title != '') AS given_job_title,
+            argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS given_company,
+            argMaxIf((address, submitted_at, hit_id), (submitted_at, hit_id), address != '') AS given_address
+        FROM {database}.contact_cards
+        WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
         GROUP BY site, visitor_id
+    ),
+    corrected AS
+    (
+        SELECT
+            site,
+            contact,
+            argMaxIf((name, submitted_at, hit_id), (submitted_at, hit_id), name != '') AS corrected_name,
+            argMaxIf((email, submitted_at, hit_id), (submitted_at, hit_id), email != '') AS corrected_email,
+            argMaxIf((phone, submitted_at, hit_id), (submitted_at, hit_id), phone != '') AS corrected_phone,
+            argMaxIf((job_title, submitted_at, hit_id), (submitted_at, hit_id), job_title != '') AS corrected_job_title,
+            argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS corrected_company,
+            argMaxIf((address, submitted_at, hit_id), (submitted_at, hit_id), address != '') AS corrected_address
+        FROM {database}.contact_cards
+        WHERE source = 'correction'
+        GROUP BY site, contact
     )
 SELECT
     g.site AS site,
@@ -491,14 +506,15 @@ SELECT
     g.network AS network_organisation,
     g.company_told.1 AS company_name,
     g.company_told.2 AS company_domain,
-    c.last_name AS contact_name,
-    c.last_email AS contact_email,
-    c.last_phone AS contact_phone,
-    c.last_title AS contact_job_title,
-    c.last_company AS contact_company,
-    c.last_address AS contact_address
+    if((k.corrected_name.2, k.corrected_name.3) > (c.given_name.2, c.given_name.3), k.corrected_name.1, c.given_name.1) AS contact_name,
+    if((k.corrected_email.2, k.corrected_email.3) > (c.given_email.2, c.given_email.3), k.corrected_email.1, c.given_email.1) AS contact_email,
+    if((k.corrected_phone.2, k.corrected_phone.3) > (c.given_phone.2, c.given_phone.3), k.corrected_phone.1, c.given_phone.1) AS contact_phone,
+    if((k.corrected_job_title.2, k.corrected_job_title.3) > (c.given_job_title.2, c.given_job_title.3), k.corrected_job_title.1, c.given_job_title.1) AS contact_job_title,
+    if((k.corrected_company.2, k.corrected_company.3) > (c.given_company.2, c.given_company.3), k.corrected_company.1, c.given_company.1) AS contact_company,
+    if((k.corrected_address.2, k.corrected_address.3) > (c.given_address.2, c.given_address.3), k.corrected_address.1, c.given_address.1) AS contact_address
 FROM grouped AS g
-LEFT ANY JOIN cards AS c ON g.site = c.site AND g.visitor_id = c.visitor_id
+LEFT ANY JOIN given AS c ON g.site = c.site AND g.visitor_id = c.visitor_id
+LEFT ANY JOIN corrected AS k ON c.site = k.site AND c.given_contact = k.contact
 COMMENT 'Visitors, one row each, with what they submitted of themselves. Those under an objection are anonymous and last one day. Robots are left out, see bots.';
 
 CREATE OR REPLACE VIEW {database}.contact_activity{on_cluster}
@@ -621,10 +637,12 @@ CREATE OR REPLACE VIEW {database}.contact_sessions{on_cluster}
     contact_email String COMMENT 'E-mail address that the person submitted in this session, the last one.'
 )
 SQL SECURITY DEFINER
-AS SELECT *
+AS
+-- An array, as what stands in IN would be planned twice.
+WITH (SELECT groupArray(visitor_id) FROM {database}.contact_visitors WHERE site = {site:String} AND contact = {contact:String}) AS visitors
+SELECT *
 FROM {database}.sessions
-WHERE site = {site:String}
-    AND visitor_id IN (SELECT visitor_id FROM {database}.contact_visitors WHERE site = {site:String} AND contact = {contact:String})
+WHERE site = {site:String} AND has(visitors, visitor_id)
 COMMENT 'The visits of one contact, also from before they were recognised: contact_sessions(site = ..., contact = ...), the address in lower case. Columns are those of sessions.';
 
 CREATE TABLE IF NOT EXISTS {database}.customer_sites{on_cluster}

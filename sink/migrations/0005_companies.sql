@@ -1,5 +1,9 @@
 -- Companies: which company each visit is, how that is known, and how far it is to be believed.
 --
+--     sessions ──────────────┐
+--     mail_opens ────────────┼── encounters
+--     hits that name nobody ─┘
+--
 --     encounters ────────┐
 --     contact_visitors ──┼── companies, companies_between
 --     network_kinds ─────┘
@@ -84,12 +88,12 @@ FROM
         max(duration_ms) AS visible,
         uniqExactIf(hit_id, kind = 'download') AS download_count,
         uniqExactIf(hit_id, kind = 'form') AS form_count,
-        argMaxIf(country, (occurred_at, hit_id), country != '') AS seen_in,
-        argMaxIf(network_organisation, (occurred_at, hit_id), network_organisation != '') AS organisation,
-        argMaxIf(network_domain, (occurred_at, hit_id), network_domain != '') AS organisation_domain,
-        -- In one, as each costs what all of them do.
-        argMax((partner, partner_matched_by, company_name, company_domain, partner_attributes), (occurred_at, hit_id)) AS known
-    FROM {database}.hits
+        argMaxIf(country, rank, country != '') AS seen_in,
+        argMaxIf(network_organisation, rank, network_organisation != '') AS organisation,
+        argMaxIf(network_domain, rank, network_domain != '') AS organisation_domain,
+        argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), rank, company_name != '' OR company_domain != '') AS known
+    -- Which of several counts: a number is compared sooner than a tuple of time and id.
+    FROM (SELECT *, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(occurred_at)), 64), toUInt128(cityHash64(hit_id))) AS rank FROM {database}.hits)
     WHERE visitor_id = '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
     GROUP BY site, view_id
 )
@@ -98,9 +102,8 @@ UNION ALL
 SELECT
     site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, occurred_at, 0, 0, 0, 0, country,
     network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
-FROM {database}.hits
-WHERE kind = 'mail_open' AND visitor_id != '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
-    AND toDate(occurred_at) BETWEEN {first_day:Date} AND {last_day:Date}
+FROM {database}.mail_opens
+WHERE toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8 AND toDate(occurred_at) BETWEEN {first_day:Date} AND {last_day:Date}
 COMMENT 'Visits, and what happened outside of visits, that began from one day to another, both included: encounters_between(first_day = ..., last_day = ...). Columns are those of encounters.';
 
 CREATE OR REPLACE VIEW {database}.encounters{on_cluster}
@@ -184,9 +187,28 @@ WITH
     ),
     addresses AS
     (
-        SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company
-        FROM {database}.visitor_cards
-        GROUP BY site, visitor_id
+        SELECT
+            g.site AS site,
+            g.visitor_id AS visitor_id,
+            if((k.corrected.2, k.corrected.3) > (g.given.2, g.given.3), k.corrected.1, g.given.1) AS last_company
+        FROM
+        (
+            SELECT
+                site,
+                visitor_id,
+                argMaxIf(contact, (submitted_at, hit_id), contact != '') AS given_contact,
+                argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS given
+            FROM {database}.contact_cards
+            WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
+            GROUP BY site, visitor_id
+        ) AS g
+        LEFT ANY JOIN
+        (
+            SELECT site, contact, argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS corrected
+            FROM {database}.contact_cards
+            WHERE source = 'correction'
+            GROUP BY site, contact
+        ) AS k ON g.site = k.site AND g.given_contact = k.contact
     ),
     employers AS
     (
@@ -303,10 +325,28 @@ WITH
     ),
     addresses AS
     (
-        SELECT site, visitor_id, argMaxIf(company, (submitted_at, hit_id), company != '') AS last_company
-        FROM {database}.visitor_cards
-        WHERE site = {site:String}
-        GROUP BY site, visitor_id
+        SELECT
+            g.site AS site,
+            g.visitor_id AS visitor_id,
+            if((k.corrected.2, k.corrected.3) > (g.given.2, g.given.3), k.corrected.1, g.given.1) AS last_company
+        FROM
+        (
+            SELECT
+                site,
+                visitor_id,
+                argMaxIf(contact, (submitted_at, hit_id), contact != '') AS given_contact,
+                argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS given
+            FROM {database}.contact_cards
+            WHERE source NOT IN ('partner', 'correction') AND visitor_id != '' AND site = {site:String}
+            GROUP BY site, visitor_id
+        ) AS g
+        LEFT ANY JOIN
+        (
+            SELECT site, contact, argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS corrected
+            FROM {database}.contact_cards
+            WHERE source = 'correction' AND site = {site:String}
+            GROUP BY site, contact
+        ) AS k ON g.site = k.site AND g.given_contact = k.contact
     ),
     employers AS
     (

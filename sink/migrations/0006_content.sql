@@ -21,6 +21,7 @@ ORDER BY (site, page, month)
 TTL month + INTERVAL 26 MONTH
 SETTINGS
     ttl_only_drop_parts = 1,
+    min_age_to_force_merge_seconds = 3600,
     non_replicated_deduplication_window = 10000,
     replicated_deduplication_window = 10000
 COMMENT 'Titles of pages.';
@@ -87,8 +88,9 @@ FROM
     SELECT
         site,
         if(kind = 'page_view', hit_id, page_view_id) AS view_id,
-        argMinIf(concat(page_host, page_path), (occurred_at, hit_id), kind = 'page_view') AS page,
-        minIf(occurred_at, kind = 'page_view') AS at,
+        -- Any, as a page view names them, and whatever is here twice under one id is the same.
+        anyIf(concat(page_host, page_path), kind = 'page_view') AS page,
+        anyIf(occurred_at, kind = 'page_view') AS at,
         max(duration_ms) AS visible
     FROM {database}.hits
     WHERE visitor_id = '' AND NOT is_bot AND view_id != toUUID('00000000-0000-0000-0000-000000000000')

@@ -16,11 +16,12 @@ use crate::fault::Fault;
 
 /// Tables with rows about people that expire, and how many months more than hits they may keep. Merges of contacts, which
 /// are decisions, stay until they are removed.
-const TABLES: [(&str, u32); 6] = [
+const TABLES: [(&str, u32); 7] = [
     ("hits", 0),
     ("settled_sessions", 0),
     ("contact_cards", 0),
     ("contact_links", 0),
+    ("mail_opens", 0),
     ("audience_changes", 0),
     ("objections", 1),
 ];

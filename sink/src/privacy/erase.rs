@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::requests::Request;
 use super::subjects::{Found, Wanted};
-use super::tables::{HITS, Holding, OTHERS, SESSIONS, Scope, holdings};
+use super::tables::{HITS, Holding, MERGES, OTHERS, SESSIONS, Scope, holdings};
 use super::{ExecuteError, STATEMENT};
 use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
@@ -29,7 +29,7 @@ const DELETING: [(&str, &str); 2] = [("lightweight_deletes_sync", "2"), ("allow_
 const LOOK: Duration = Duration::from_millis(200);
 /// How long a mutation may take until it is told.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How often sessions may come back, each time from a settling that began before.
+/// How often what was deleted may come back, each time from a settling that began before.
 const SETTLINGS: usize = 5;
 /// Names in one insert.
 const NAMES_AT_ONCE: usize = 5_000;
@@ -157,6 +157,7 @@ impl Pass<'_> {
         for holding in OTHERS {
             self.delete(scope, &holding).await?;
         }
+        self.delete_merges(scope).await?;
         self.check_alone(scope, found).await?;
         self.done(scope, Step::Others, &rows).await
     }
@@ -254,14 +255,29 @@ impl Pass<'_> {
     }
 
     async fn tell_once(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
-        self.wait_for_settling().await?;
+        self.wait_for(settle::JOBS[0]).await?;
         self.delete_where(SESSIONS.table, &scope.touched()).await?;
-        self.wait_for_settling().await?;
+        self.wait_for(settle::JOBS[0]).await?;
         self.execute(&scope.tell_anew()).await
     }
 
-    async fn wait_for_settling(&self) -> Result<(), ExecuteError> {
-        settle::wait(self.clickhouse, settle::JOBS[0]).await.map(drop).map_err(SinkError::from).map_err(Into::into)
+    async fn wait_for(&self, job: &str) -> Result<(), ExecuteError> {
+        settle::wait(self.clickhouse, job).await.map(drop).map_err(SinkError::from).map_err(Into::into)
+    }
+
+    /// A settling that began before may write where a merge led, or that it leads nowhere any more: so it is waited for, too,
+    /// and looked again. One that begins later finds nothing to tell.
+    async fn delete_merges(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
+        let Some(condition) = scope.condition(&MERGES) else { return Ok(()) };
+        let left = format!("SELECT count() AS number FROM {}.{} WHERE {condition}", scope.database, MERGES.table);
+        for _ in 0..SETTLINGS {
+            self.delete_where(MERGES.table, &condition).await?;
+            self.wait_for(settle::MERGES).await?;
+            if self.number(&left).await? == 0 {
+                return Ok(());
+            }
+        }
+        Err(ExecuteError::Settling)
     }
 
     /// At a handover two sinks may erase at once, and the one that is done empties the list of the other.

@@ -98,7 +98,7 @@ pub enum ExecuteError {
     #[error("another sink erases, too")]
     NotAlone,
     /// The settling of sessions does not come to an end.
-    #[error("sessions of erased visitors come back with each settling; is settle_sessions of this version?")]
+    #[error("what was erased comes back with each settling; are settle_sessions and settle_merges of this version?")]
     Settling,
     /// The sink ends: whoever erases next goes on.
     #[error("the sink ends")]

@@ -35,7 +35,7 @@ pub const HITS: Holding = Holding {
 };
 
 /// What is told of hits once and for all. Deleted last, as by these a visitor is found whose sessions are to be told anew.
-pub const OTHERS: [Holding; 5] = [
+pub const OTHERS: [Holding; 6] = [
     Holding {
         table: "objections",
         names: &[
@@ -51,6 +51,7 @@ pub const OTHERS: [Holding; 5] = [
         names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "merged_into")],
         time: "decided_at",
     },
+    Holding { table: "mail_opens", ..HITS },
     Holding {
         table: "contact_links",
         names: &[(SubjectKind::VisitorId, "visitor_id"), (SubjectKind::Email, "contact")],
@@ -67,6 +68,13 @@ pub const OTHERS: [Holding; 5] = [
         time: "submitted_at",
     },
 ];
+
+/// Where merges lead, which is told of what is decided. Deleted once that is, whenever it was settled.
+pub const MERGES: Holding = Holding {
+    table: "settled_merges",
+    names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "person")],
+    time: "toDateTime64(0, 3, 'UTC')",
+};
 
 /// Tables that name no person: settings, counts, and what the sink writes down of its own work. A test holds this and the
 /// others against the database.
@@ -89,7 +97,7 @@ pub const NAMELESS: [&str; 14] = [
 
 /// All tables with rows about people.
 pub fn holdings() -> impl Iterator<Item = Holding> {
-    [HITS, SESSIONS].into_iter().chain(OTHERS)
+    [HITS, SESSIONS].into_iter().chain(OTHERS).chain([MERGES])
 }
 
 /// Name of the kind that marks visitors whose sessions are told anew.

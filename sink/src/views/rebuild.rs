@@ -40,9 +40,10 @@ const WRITTEN_BY_HAND: [(&str, &str); 2] = [
 ];
 
 /// When the rows of state tables are from; those of a whole month may be in part from before the oldest hit.
-const FROM: [(&str, &str); 4] = [
+const FROM: [(&str, &str); 5] = [
     ("contact_cards", "submitted_at"),
     ("contact_links", "linked_at"),
+    ("mail_opens", "occurred_at"),
     ("page_titles", "toDateTime64(month, 3, 'UTC')"),
     ("settled_sessions", "started_at"),
 ];

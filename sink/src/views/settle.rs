@@ -1,4 +1,4 @@
-//! Settles all sessions that there are, by refreshing what ClickHouse refreshes by itself each minute.
+//! Settles all sessions and merges that there are, by refreshing what ClickHouse refreshes by itself each minute.
 
 use std::time::Duration;
 
@@ -13,6 +13,8 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// What settles sessions, and what finds out that it did, in this order.
 pub(crate) const JOBS: [&str; 2] = ["settle_sessions", "confirm_settlements"];
+/// What finds where merges of contacts lead.
+pub(crate) const MERGES: &str = "settle_merges";
 
 #[derive(Row, Deserialize)]
 struct Waiting {
@@ -32,6 +34,7 @@ struct Refresh {
 /// Where ClickHouse can't be used, or can't settle.
 pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), ViewsError> {
     start(clickhouse).await?;
+    refresh(clickhouse, MERGES).await?;
     let mut before = None;
     loop {
         for job in JOBS {

@@ -115,6 +115,7 @@ async fn contacts_are_merged_and_parted_again() {
         "INSERT INTO {database}.contact_merges (site, contact, merged_into, decided_at) VALUES \
          ('shop', 'a@x.example', 'b@x.example', '2026-03-11 00:00:00'), ('shop', 'b@x.example', 'c@x.example', '2026-03-11 00:00:00')",
     );
+    place.refresh("settle_merges");
     let contacts = || place.query("SELECT contact, name, phone, emails FROM {database}.contacts ORDER BY contact");
     assert_eq!(contacts(), "c@x.example\tC\t2\t['a@x.example','b@x.example','c@x.example']", "{state}");
     let visitors = place.query("SELECT DISTINCT contact, groupArray(visitor_id) FROM (SELECT * FROM {database}.contact_visitors ORDER BY visitor_id) GROUP BY contact");
@@ -123,6 +124,7 @@ async fn contacts_are_merged_and_parted_again() {
         "INSERT INTO {database}.contact_merges (site, contact, merged_into, is_merged, decided_at) VALUES \
          ('shop', 'b@x.example', 'c@x.example', false, '2026-03-12 00:00:00')",
     );
+    place.refresh("settle_merges");
     let expected = ["b@x.example\tA\t2\t['a@x.example','b@x.example']", "c@x.example\tC\t\t['c@x.example']"];
     assert_eq!(lines(&contacts()), expected, "{state}");
     })
@@ -171,6 +173,7 @@ async fn merges_in_a_circle_end_where_the_newest_decision_says() {
             "INSERT INTO {{database}}.contact_merges (site, contact, merged_into, decided_at) \
              VALUES ('shop', '{contact}@x.example', '{into}@x.example', '2026-03-{day} 00:00:00')"
         ));
+        place.refresh("settle_merges");
     };
     let contacts = || {
         place.query(
@@ -255,6 +258,7 @@ async fn companies_and_files_know_the_contacts_that_are_linked_now() {
     link("ben@steel.example", "ben", true, 10);
     assert_eq!(lines(&told()), [mill, "steel.example\t['contact_email']\t['ben@steel.example']"]);
     place.query("INSERT INTO {database}.contact_merges (site, contact, merged_into) VALUES ('shop', 'ben@steel.example', 'b@steel.example')");
+    place.refresh("settle_merges");
     let steel = "steel.example\t['contact_email']\t['b@steel.example']";
     assert_eq!(lines(&told()), [mill, steel]);
     let files = || place.query("SELECT file_name, contacts FROM {database}.downloads");

@@ -2,28 +2,31 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use schemas::EnrichedHit;
+use schemas::{EnrichedHit, Kind};
 use sink::views::{ViewsError, rebuild::rebuild};
 
 use crate::states::{HOUR, MINUTE, form, in_session};
 use crate::support::{Place, page_view};
 
-const TABLES: [&str; 4] = ["contact_cards", "contact_links", "page_titles", "settled_sessions"];
+const TABLES: [&str; 5] = ["contact_cards", "contact_links", "mail_opens", "page_titles", "settled_sessions"];
 
-/// A form and a page view of a visitor of their own.
-fn hits(number: u128) -> [EnrichedHit<'static>; 2] {
+/// A page view, a form and an opened mail of a visitor of their own.
+fn hits(number: u128) -> [EnrichedHit<'static>; 3] {
     let visitor: &'static str = format!("visitor-{number}").leak();
     let email: &'static str = format!("{visitor}@x.example").leak();
-    let mut view = in_session(page_view(2 * number, visitor, 0, "/"), number);
+    let mut view = in_session(page_view(3 * number, visitor, 0, "/"), number);
+    let mut mail = page_view(3 * number + 2, visitor, HOUR, "/");
+    mail.hit.kind = Kind::MailOpen;
     view.hit.page_title = "Home".into();
-    [view, in_session(form(2 * number + 1, visitor, MINUTE, ["Ada", email, "1"]), number)]
+    [view, in_session(form(3 * number + 1, visitor, MINUTE, ["Ada", email, "1"]), number), mail]
 }
 
 /// How many visitors each table, or what stands on it, knows.
-fn known(place: &Place) -> [String; 4] {
+fn known(place: &Place) -> [String; 5] {
     [
         "SELECT uniqExact(visitor_id) FROM {database}.contact_cards WHERE source = 'form'",
         "SELECT uniqExact(visitor_id) FROM {database}.contact_visitors",
+        "SELECT uniqExact(visitor_id) FROM {database}.mail_opens",
         "SELECT uniqExactIf(visitor_id, page_views = 1 AND forms = 1) FROM {database}.sessions",
         "SELECT concat(any(page_title), ' ', toString(sum(views))) FROM {database}.pages WHERE page_path = '/'",
     ]
@@ -41,7 +44,9 @@ async fn nothing_is_lost_while_loading_goes_on() {
     // What was lost or is wrong is made good.
     place.query("ALTER TABLE {database}.contact_cards DELETE WHERE source = 'form' SETTINGS mutations_sync = 1");
     place.query("ALTER TABLE {database}.settled_sessions DELETE WHERE site != '' SETTINGS mutations_sync = 1");
-    place.query("TRUNCATE TABLE {database}.page_titles");
+    ["page_titles", "mail_opens"]
+        .iter()
+        .for_each(|table| drop(place.query(&format!("TRUNCATE TABLE {{database}}.{table}"))));
 
     let ended = AtomicBool::new(false);
     let load = async {
@@ -62,7 +67,8 @@ async fn nothing_is_lost_while_loading_goes_on() {
     assert!(loaded > 4, "only {loaded} visitors came meanwhile");
     // The link of the first was undone.
     place.settle();
-    let expected = [loaded.to_string(), (loaded - 1).to_string(), loaded.to_string(), format!("Home {loaded}")];
+    let all = loaded.to_string();
+    let expected = [all.clone(), (loaded - 1).to_string(), all.clone(), all, format!("Home {loaded}")];
     assert_eq!(known(&place), expected);
     assert_eq!(place.query("SELECT name FROM {database}.contact_cards WHERE source = 'import'"), "Ines");
     assert_eq!(

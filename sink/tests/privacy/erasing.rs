@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
+use schemas::{Kind, PrivacyAction, PrivacyDirective, SubjectKind};
 use service::privacy::keys::Keys;
 use sink::privacy::erase::Step;
 use sink::privacy::tables::{NAMELESS, holdings};
@@ -77,6 +77,35 @@ async fn a_kill_after_any_step_is_resumed() {
     let masked = "SELECT count() FROM system.parts WHERE database = '{database}' AND active AND has_lightweight_delete";
     assert_eq!(place.query(masked), "0");
     assert_eq!(place.query("SELECT count() > 20 FROM {database}.erased_offsets FINAL"), "1");
+}
+
+/// Where merges lead is told of decisions, by settling; what settles next tells no name of somebody erased, either.
+#[tokio::test]
+async fn merges_and_opened_mails_are_forgotten() {
+    let Some(stack) = local::stack_or_skip("merges_and_opened_mails_are_forgotten") else { return };
+    let place = Place::migrated(stack, "merges").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    let mut mail = page_view(2, "anna-visitor", 5, "/");
+    mail.hit.kind = Kind::MailOpen;
+    place.insert(&[form(1, "anna-visitor", 0, "anna@steel.example", ""), mail]).await;
+    place.query(
+        "INSERT INTO {database}.contact_merges (site, contact, merged_into) VALUES \
+         ('shop', 'anna@steel.example', 'anna@mill.example'), ('shop', 'ben@steel.example', 'ben@mill.example')",
+    );
+    place.settle();
+    place.stop_settling();
+    assert_ne!(found(&place, "anna-visitor"), "");
+    let asked = [(SubjectKind::VisitorId, "anna-visitor"), (SubjectKind::Email, "anna@steel.example")]
+        .map(|(kind, value)| directive(&keys, PrivacyAction::Erase, kind, value));
+    publish(&place, &asked).await;
+    execute(executor(&place, &keys, None).await).await.unwrap();
+    place.settle();
+    for needle in ["anna-visitor", "nna@"] {
+        assert_eq!(found(&place, needle), "", "{needle}");
+    }
+    let merged = "SELECT contact, person FROM {database}.merged_contacts";
+    assert_eq!(place.query(merged), "ben@steel.example\tben@mill.example");
 }
 
 #[tokio::test]

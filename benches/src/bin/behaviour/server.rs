@@ -60,14 +60,16 @@ impl Server {
     }
 }
 
-/// Merges what sessions consist of, which elsewhere is done an hour later, and waits for all merges, but not for ever. True
-/// where nothing was left to merge.
+/// Merges those tables that elsewhere are merged an hour later, and waits for all merges, but not for ever. True where nothing
+/// was left to merge.
 pub fn merge(database: &Database, deadline: Instant) -> anyhow::Result<bool> {
-    let weeks = "SELECT DISTINCT partition_id FROM system.parts WHERE active AND database = '{database}' \
-                 AND table = 'settled_sessions' ORDER BY partition_id DESC";
-    for week in database.lines(weeks)? {
+    let partitions = "SELECT DISTINCT concat(database, '.', table, ' PARTITION ID \\'', partition_id, '\\'') AS each \
+                      FROM system.parts WHERE active AND database = '{database}' AND table IN (SELECT name FROM system.tables \
+                      WHERE database = '{database}' AND engine_full LIKE '%min_age_to_force_merge_seconds%') \
+                      ORDER BY each DESC FORMAT TSVRaw";
+    for partition in database.lines(partitions)? {
         if Instant::now() < deadline {
-            database.ask(&format!("OPTIMIZE TABLE {{database}}.settled_sessions PARTITION ID '{week}' FINAL"))?;
+            database.ask(&format!("OPTIMIZE TABLE {partition} FINAL"))?;
         }
     }
     let merging = "SELECT count() FROM system.merges WHERE database = '{database}'";
