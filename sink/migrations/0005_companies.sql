@@ -185,37 +185,39 @@ WITH
         FROM {database}.encounters
         GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
     ),
-    addresses AS
+    -- Which of several counts: a number is compared sooner than a tuple of time and id.
+    cards AS
     (
-        SELECT
-            g.site AS site,
-            g.visitor_id AS visitor_id,
-            if((k.corrected.2, k.corrected.3) > (g.given.2, g.given.3), k.corrected.1, g.given.1) AS last_company
-        FROM
-        (
-            SELECT
-                site,
-                visitor_id,
-                argMaxIf(contact, (submitted_at, hit_id), contact != '') AS given_contact,
-                argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS given
-            FROM {database}.contact_cards
-            WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
-            GROUP BY site, visitor_id
-        ) AS g
-        LEFT ANY JOIN
-        (
-            SELECT site, contact, argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS corrected
-            FROM {database}.contact_cards
-            WHERE source = 'correction'
-            GROUP BY site, contact
-        ) AS k ON g.site = k.site AND g.given_contact = k.contact
+        SELECT site, contact, visitor_id, source, company, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(submitted_at)), 64), toUInt128(cityHash64(hit_id))) AS rank
+        FROM {database}.contact_cards
+    ),
+    -- As in visitors: a correction counts for those who gave the contact's address last.
+    given AS
+    (
+        SELECT site, visitor_id, argMaxIf(contact, rank, contact != '') AS given_contact, argMaxIf(company, rank, company != '') AS given_company, maxIf(rank, company != '') AS given_rank
+        FROM cards
+        WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
+        GROUP BY site, visitor_id
+    ),
+    corrected AS
+    (
+        SELECT site, contact, argMaxIf(company, rank, company != '') AS corrected_company, maxIf(rank, company != '') AS corrected_rank
+        FROM cards
+        WHERE source = 'correction'
+        GROUP BY site, contact
+    ),
+    submitted AS
+    (
+        SELECT g.site AS site, g.visitor_id AS visitor_id, if(k.corrected_rank > g.given_rank, k.corrected_company, g.given_company) AS last_company
+        FROM given AS g
+        LEFT ANY JOIN corrected AS k ON g.site = k.site AND g.given_contact = k.contact
     ),
     employers AS
     (
         SELECT
             site,
             visitor_id,
-            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), (linked_at, submitted_as),
+            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
                 position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain,
             groupUniqArray(contact) AS people
         FROM {database}.contact_visitors
@@ -241,7 +243,7 @@ WITH
                 told_by = 'contact_email', 75,
                 by_provider, 5, 50) AS belief
         FROM counted AS c
-        LEFT ANY JOIN addresses AS a ON c.site = a.site AND c.known_visitor = a.visitor_id
+        LEFT ANY JOIN submitted AS a ON c.site = a.site AND c.known_visitor = a.visitor_id
         LEFT ANY JOIN employers AS e ON c.site = e.site AND c.known_visitor = e.visitor_id
     )
 SELECT
@@ -323,37 +325,40 @@ WITH
         WHERE site = {site:String}
         GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
     ),
-    addresses AS
+    -- Which of several counts: a number is compared sooner than a tuple of time and id.
+    cards AS
     (
-        SELECT
-            g.site AS site,
-            g.visitor_id AS visitor_id,
-            if((k.corrected.2, k.corrected.3) > (g.given.2, g.given.3), k.corrected.1, g.given.1) AS last_company
-        FROM
-        (
-            SELECT
-                site,
-                visitor_id,
-                argMaxIf(contact, (submitted_at, hit_id), contact != '') AS given_contact,
-                argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS given
-            FROM {database}.contact_cards
-            WHERE source NOT IN ('partner', 'correction') AND visitor_id != '' AND site = {site:String}
-            GROUP BY site, visitor_id
-        ) AS g
-        LEFT ANY JOIN
-        (
-            SELECT site, contact, argMaxIf((company, submitted_at, hit_id), (submitted_at, hit_id), company != '') AS corrected
-            FROM {database}.contact_cards
-            WHERE source = 'correction' AND site = {site:String}
-            GROUP BY site, contact
-        ) AS k ON g.site = k.site AND g.given_contact = k.contact
+        SELECT site, contact, visitor_id, source, company, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(submitted_at)), 64), toUInt128(cityHash64(hit_id))) AS rank
+        FROM {database}.contact_cards
+        WHERE site = {site:String}
+    ),
+    -- As in visitors: a correction counts for those who gave the contact's address last.
+    given AS
+    (
+        SELECT site, visitor_id, argMaxIf(contact, rank, contact != '') AS given_contact, argMaxIf(company, rank, company != '') AS given_company, maxIf(rank, company != '') AS given_rank
+        FROM cards
+        WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
+        GROUP BY site, visitor_id
+    ),
+    corrected AS
+    (
+        SELECT site, contact, argMaxIf(company, rank, company != '') AS corrected_company, maxIf(rank, company != '') AS corrected_rank
+        FROM cards
+        WHERE source = 'correction'
+        GROUP BY site, contact
+    ),
+    submitted AS
+    (
+        SELECT g.site AS site, g.visitor_id AS visitor_id, if(k.corrected_rank > g.given_rank, k.corrected_company, g.given_company) AS last_company
+        FROM given AS g
+        LEFT ANY JOIN corrected AS k ON g.site = k.site AND g.given_contact = k.contact
     ),
     employers AS
     (
         SELECT
             site,
             visitor_id,
-            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), (linked_at, submitted_as),
+            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
                 position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain,
             groupUniqArray(contact) AS people
         FROM {database}.contact_visitors
@@ -380,7 +385,7 @@ WITH
                 told_by = 'contact_email', 75,
                 by_provider, 5, 50) AS belief
         FROM counted AS c
-        LEFT ANY JOIN addresses AS a ON c.site = a.site AND c.known_visitor = a.visitor_id
+        LEFT ANY JOIN submitted AS a ON c.site = a.site AND c.known_visitor = a.visitor_id
         LEFT ANY JOIN employers AS e ON c.site = e.site AND c.known_visitor = e.visitor_id
     )
 SELECT

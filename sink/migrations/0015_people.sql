@@ -29,7 +29,7 @@ WITH
         SELECT
             site,
             visitor_id,
-            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), (linked_at, submitted_as),
+            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
                 substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS domain
         FROM {database}.contact_visitors
         WHERE position(submitted_as, '@') > 0
