@@ -33,7 +33,10 @@ struct Refresh {
 /// # Errors
 /// Where ClickHouse can't be used, or can't settle.
 pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), ViewsError> {
-    start(clickhouse).await?;
+    // A rebuilding that was stopped half-way has left them standing, or somebody has.
+    for job in [MERGES].into_iter().chain(JOBS) {
+        system(clickhouse, "START", job).await?;
+    }
     refresh(clickhouse, MERGES).await?;
     let mut before = None;
     loop {
@@ -53,33 +56,26 @@ pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), 
     }
 }
 
-/// Lets the jobs go on, which a rebuilding that was stopped half-way has left standing.
-async fn start(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
-    each_job(clickhouse, "START").await
-}
-
-/// Stops the jobs, also one that is at work.
+/// Stops what settles sessions, also where it is at work.
 pub(super) async fn stop(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
-    each_job(clickhouse, "STOP").await?;
+    for job in JOBS {
+        system(clickhouse, "STOP", job).await?;
+    }
     for job in JOBS {
         wait(clickhouse, job).await?;
     }
     Ok(())
 }
 
-async fn each_job(clickhouse: &ClickHouse, word: &str) -> Result<(), ViewsError> {
-    for job in JOBS {
-        let statement = format!("SYSTEM {word} VIEW {}.{job}", clickhouse.database());
-        clickhouse.execute(&statement).await.map_err(ViewsError::during("starting and stopping the settling"))?;
-    }
-    Ok(())
+async fn system(clickhouse: &ClickHouse, word: &str, job: &str) -> Result<(), ViewsError> {
+    let statement = format!("SYSTEM {word} VIEW {}.{job}", clickhouse.database());
+    clickhouse.execute(&statement).await.map_err(ViewsError::during("settling"))
 }
 
 async fn refresh(clickhouse: &ClickHouse, job: &str) -> Result<(), ViewsError> {
     // One that is at work may have begun before what is to be settled was there, and its end would pass for that of ours.
     wait(clickhouse, job).await?;
-    let statement = format!("SYSTEM REFRESH VIEW {}.{job}", clickhouse.database());
-    clickhouse.execute(&statement).await.map_err(ViewsError::during("settling"))?;
+    system(clickhouse, "REFRESH", job).await?;
     let exception = wait(clickhouse, job).await?;
     if exception.is_empty() { Ok(()) } else { Err(ViewsError::Unsettled(exception)) }
 }

@@ -130,3 +130,23 @@ async fn a_settling_that_broke_off_does_not_count() {
     place.refresh("confirm_settlements");
     assert_eq!(until(), before);
 }
+
+/// By the command all is settled at once, also where somebody had stopped it; and nothing that is settled is written again.
+#[tokio::test]
+async fn the_command_settles_what_had_been_stopped() {
+    let Some(stack) = local::database_or_skip("the_command_settles_what_had_been_stopped") else { return };
+    let place = Place::migrated(stack, "stopped").await;
+    place.stop_settling();
+    place.insert(&[page_view(1, "ben", 0, "/")]).await;
+    place.query(
+        "INSERT INTO {database}.contact_merges (site, contact, merged_into) VALUES ('shop', 'a@x.example', 'b@x.example')",
+    );
+    let settled = || {
+        place.query("SELECT (SELECT count() FROM {database}.sessions), (SELECT count() FROM {database}.settled_merges)")
+    };
+    assert_eq!(settled(), "0\t0");
+    for _ in 0..2 {
+        sink::views::settle::settle(&place.clickhouse(), |_| ()).await.unwrap();
+        assert_eq!(settled(), "1\t1");
+    }
+}
