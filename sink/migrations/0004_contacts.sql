@@ -638,11 +638,35 @@ CREATE OR REPLACE VIEW {database}.contact_sessions{on_cluster}
 )
 SQL SECURITY DEFINER
 AS
--- An array, as what stands in IN would be planned twice.
-WITH (SELECT groupArray(visitor_id) FROM {database}.contact_visitors WHERE site = {site:String} AND contact = {contact:String}) AS visitors
-SELECT *
-FROM {database}.sessions
-WHERE site = {site:String} AND has(visitors, visitor_id)
+-- Arrays, as what stands in IN would be planned twice; and tables, not the views contact_visitors and sessions of them, which
+-- say the same, for they cost as much to plan as all of this.
+WITH
+    -- None where the contact is merged into another, and is none by itself.
+    (
+        SELECT if(countIf(contact = {contact:String} AND person != '') > 0, [], arrayPushBack(groupArrayIf(contact, person = {contact:String}), {contact:String}))
+        FROM {database}.settled_merges FINAL
+        WHERE site = {site:String} AND (contact = {contact:String} OR person = {contact:String})
+    ) AS addresses,
+    (
+        SELECT groupUniqArray(visitor_id)
+        FROM
+        (
+            SELECT visitor_id
+            FROM {database}.contact_links
+            WHERE site = {site:String} AND has(addresses, contact)
+            GROUP BY contact, visitor_id
+            HAVING argMax(is_linked, (linked_at, hit_id))
+        )
+    ) AS visitors
+SELECT
+    site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads,
+    outlinks, searches, forms, CAST(page_views <= 1 AND events = 0, 'Bool') AS is_bounce, viewed_pages[1] AS entry_page, viewed_pages[-1] AS exit_page,
+    viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
+    campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser,
+    language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain,
+    partner_attributes, contact_name, contact_email
+FROM {database}.settled_sessions FINAL
+WHERE NOT is_gone AND site = {site:String} AND has(visitors, visitor_id)
 COMMENT 'The visits of one contact, also from before they were recognised: contact_sessions(site = ..., contact = ...), the address in lower case. Columns are those of sessions.';
 
 CREATE TABLE IF NOT EXISTS {database}.customer_sites{on_cluster}

@@ -120,6 +120,12 @@ async fn contacts_are_merged_and_parted_again() {
     assert_eq!(contacts(), "c@x.example\tC\t2\t['a@x.example','b@x.example','c@x.example']", "{state}");
     let visitors = place.query("SELECT DISTINCT contact, groupArray(visitor_id) FROM (SELECT * FROM {database}.contact_visitors ORDER BY visitor_id) GROUP BY contact");
     assert_eq!(visitors, "c@x.example\t['one','three','two']", "{state}");
+    let visits = |contact: &str| {
+        place.query(&format!(
+            "SELECT arraySort(groupUniqArray(visitor_id)) FROM {{database}}.contact_sessions(site = 'shop', contact = '{contact}@x.example')"
+        ))
+    };
+    assert_eq!(["a", "b", "c"].map(visits), ["[]", "[]", "['one','three','two']"], "{state}");
     place.query(
         "INSERT INTO {database}.contact_merges (site, contact, merged_into, is_merged, decided_at) VALUES \
          ('shop', 'b@x.example', 'c@x.example', false, '2026-03-12 00:00:00')",
@@ -127,6 +133,7 @@ async fn contacts_are_merged_and_parted_again() {
     place.refresh("settle_merges");
     let expected = ["b@x.example\tA\t2\t['a@x.example','b@x.example']", "c@x.example\tC\t\t['c@x.example']"];
     assert_eq!(lines(&contacts()), expected, "{state}");
+    assert_eq!(["a", "b", "c"].map(visits), ["[]", "['one','two']", "['three']"], "{state}");
     })
     .await;
 }
