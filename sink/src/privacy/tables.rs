@@ -69,7 +69,8 @@ pub const OTHERS: [Holding; 6] = [
     },
 ];
 
-/// Where merges lead, which is told of what is decided. Deleted once that is, whenever it was settled.
+/// Where merges lead, which is told of what is decided. Deleted once that is, whenever it was settled: where somebody decided
+/// again since, it is settled again a minute later.
 pub const MERGES: Holding = Holding {
     table: "settled_merges",
     names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "person")],
