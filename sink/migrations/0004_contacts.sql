@@ -660,7 +660,8 @@ WITH
     ) AS visitors
 SELECT
     site, day, visitor_id, session_id, session_id_source, is_anonymous, started_at, ended_at, visible_duration_ms, page_views, events, downloads,
-    outlinks, searches, forms, CAST(page_views <= 1 AND events = 0, 'Bool') AS is_bounce, viewed_pages[1] AS entry_page, viewed_pages[-1] AS exit_page,
+    outlinks, searches, forms, CAST(page_views <= 1 AND events = 0, 'Bool') AS is_bounce, toLowCardinality(viewed_pages[1]) AS entry_page,
+    toLowCardinality(viewed_pages[-1]) AS exit_page,
     viewed_pages, viewed_at_ms, viewed_for_ms, source_kind, source_name, source_term, campaign_source, campaign_medium, campaign_name,
     campaign_term, campaign_content, campaign_id, click_id_kind, last_source_kind, last_source_name, last_campaign_name, device_kind, os, browser,
     language, country, region, city, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain,

@@ -4,9 +4,10 @@
 --     mail_opens ────────────┼── encounters
 --     hits that name nobody ─┘
 --
---     encounters ────────┐
---     contact_visitors ──┼── companies, companies_between
---     network_kinds ─────┘
+--     contact_visitors ── contact_employers ──┐
+--     contact_cards ───── contact_companies ──┤
+--                         encounters ─────────┼── companies, companies_between
+--                         network_kinds ──────┘
 --
 -- The best evidence of a visit counts: a partner's word; else the domain of an address by which its visitor is known, also
 -- for visits before it was given; else the organisation of the network, which for most people is their internet provider.
@@ -132,6 +133,59 @@ AS SELECT *
 FROM {database}.encounters_between(first_day = '1970-01-01', last_day = '2100-01-01')
 COMMENT 'Visits, and what happened outside of visits: hits that name nobody, one row for each of their page views, and mails that were opened. Robots are left out.';
 
+CREATE OR REPLACE VIEW {database}.contact_companies{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    visitor_id String COMMENT 'Visitor.',
+    company String COMMENT 'Company that the person submitted or had corrected last; empty where none was.'
+)
+SQL SECURITY DEFINER
+AS
+WITH
+    -- Which of several counts: a number is compared sooner than a tuple of time and id.
+    cards AS
+    (
+        SELECT site, contact, visitor_id, source, company, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(submitted_at)), 64), toUInt128(cityHash64(hit_id))) AS rank
+        FROM {database}.contact_cards
+    ),
+    -- As in visitors: a correction counts for those who gave the contact's address last.
+    given AS
+    (
+        SELECT site, visitor_id, argMaxIf(contact, rank, contact != '') AS given_contact, argMaxIf(company, rank, company != '') AS given_company, maxIf(rank, company != '') AS given_rank
+        FROM cards
+        WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
+        GROUP BY site, visitor_id
+    ),
+    corrected AS
+    (
+        SELECT site, contact, argMaxIf(company, rank, company != '') AS corrected_company, maxIf(rank, company != '') AS corrected_rank
+        FROM cards
+        WHERE source = 'correction'
+        GROUP BY site, contact
+    )
+SELECT g.site AS site, g.visitor_id AS visitor_id, if(k.corrected_rank > g.given_rank, k.corrected_company, g.given_company) AS company
+FROM given AS g
+LEFT ANY JOIN corrected AS k ON g.site = k.site AND g.given_contact = k.contact
+COMMENT 'Companies that visitors submitted of themselves, or had corrected, the last of each: what companies are named by.';
+
+CREATE OR REPLACE VIEW {database}.contact_employers{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    visitor_id String COMMENT 'Visitor.',
+    domain String COMMENT 'Registrable domain of the address that was told last and is no free mailbox; empty where there is none.',
+    contacts Array(String) COMMENT 'Contacts whom the visitor is, see contact_visitors.'
+)
+SQL SECURITY DEFINER
+AS SELECT
+    site,
+    visitor_id,
+    argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
+        position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS domain,
+    groupUniqArray(contact) AS contacts
+FROM {database}.contact_visitors
+GROUP BY site, visitor_id
+COMMENT 'What the addresses of visitors tell of their company, one row for each visitor who is known by one.';
+
 CREATE OR REPLACE VIEW {database}.companies{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
@@ -185,43 +239,15 @@ WITH
         FROM {database}.encounters
         GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
     ),
-    -- Which of several counts: a number is compared sooner than a tuple of time and id.
-    cards AS
-    (
-        SELECT site, contact, visitor_id, source, company, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(submitted_at)), 64), toUInt128(cityHash64(hit_id))) AS rank
-        FROM {database}.contact_cards
-    ),
-    -- As in visitors: a correction counts for those who gave the contact's address last.
-    given AS
-    (
-        SELECT site, visitor_id, argMaxIf(contact, rank, contact != '') AS given_contact, argMaxIf(company, rank, company != '') AS given_company, maxIf(rank, company != '') AS given_rank
-        FROM cards
-        WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
-        GROUP BY site, visitor_id
-    ),
-    corrected AS
-    (
-        SELECT site, contact, argMaxIf(company, rank, company != '') AS corrected_company, maxIf(rank, company != '') AS corrected_rank
-        FROM cards
-        WHERE source = 'correction'
-        GROUP BY site, contact
-    ),
     submitted AS
     (
-        SELECT g.site AS site, g.visitor_id AS visitor_id, if(k.corrected_rank > g.given_rank, k.corrected_company, g.given_company) AS last_company
-        FROM given AS g
-        LEFT ANY JOIN corrected AS k ON g.site = k.site AND g.given_contact = k.contact
+        SELECT site, visitor_id, company AS last_company
+        FROM {database}.contact_companies
     ),
     employers AS
     (
-        SELECT
-            site,
-            visitor_id,
-            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
-                position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain,
-            groupUniqArray(contact) AS people
-        FROM {database}.contact_visitors
-        GROUP BY site, visitor_id
+        SELECT site, visitor_id, domain AS employer_domain, contacts AS people
+        FROM {database}.contact_employers
     ),
     known AS
     (
@@ -325,45 +351,17 @@ WITH
         WHERE site = {site:String}
         GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
     ),
-    -- Which of several counts: a number is compared sooner than a tuple of time and id.
-    cards AS
-    (
-        SELECT site, contact, visitor_id, source, company, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(submitted_at)), 64), toUInt128(cityHash64(hit_id))) AS rank
-        FROM {database}.contact_cards
-        WHERE site = {site:String}
-    ),
-    -- As in visitors: a correction counts for those who gave the contact's address last.
-    given AS
-    (
-        SELECT site, visitor_id, argMaxIf(contact, rank, contact != '') AS given_contact, argMaxIf(company, rank, company != '') AS given_company, maxIf(rank, company != '') AS given_rank
-        FROM cards
-        WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
-        GROUP BY site, visitor_id
-    ),
-    corrected AS
-    (
-        SELECT site, contact, argMaxIf(company, rank, company != '') AS corrected_company, maxIf(rank, company != '') AS corrected_rank
-        FROM cards
-        WHERE source = 'correction'
-        GROUP BY site, contact
-    ),
     submitted AS
     (
-        SELECT g.site AS site, g.visitor_id AS visitor_id, if(k.corrected_rank > g.given_rank, k.corrected_company, g.given_company) AS last_company
-        FROM given AS g
-        LEFT ANY JOIN corrected AS k ON g.site = k.site AND g.given_contact = k.contact
+        SELECT site, visitor_id, company AS last_company
+        FROM {database}.contact_companies
+        WHERE site = {site:String}
     ),
     employers AS
     (
-        SELECT
-            site,
-            visitor_id,
-            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
-                position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS employer_domain,
-            groupUniqArray(contact) AS people
-        FROM {database}.contact_visitors
+        SELECT site, visitor_id, domain AS employer_domain, contacts AS people
+        FROM {database}.contact_employers
         WHERE site = {site:String}
-        GROUP BY site, visitor_id
     ),
     known AS
     (

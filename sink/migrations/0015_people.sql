@@ -23,17 +23,6 @@ WITH
             argMaxIf((lower(network_domain), lower(network_organisation)), (ended_at, session_id), network_domain != '' OR network_organisation != '') AS of_network
         FROM {database}.sessions
         GROUP BY site, visitor_id
-    ),
-    employers AS
-    (
-        SELECT
-            site,
-            visitor_id,
-            argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
-                substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS domain
-        FROM {database}.contact_visitors
-        WHERE position(submitted_as, '@') > 0
-        GROUP BY site, visitor_id
     )
 SELECT
     s.site AS site,
@@ -44,7 +33,7 @@ SELECT
         if(s.of_network.1 != '', s.of_network.1, s.of_network.2)) AS company,
     multiIf(s.of_partner.1 != '' OR s.of_partner.2 != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by
 FROM seen AS s
-LEFT ANY JOIN employers AS e ON s.site = e.site AND s.visitor_id = e.visitor_id
+LEFT ANY JOIN {database}.contact_employers AS e ON s.site = e.site AND s.visitor_id = e.visitor_id
 WHERE company != ''
 COMMENT 'The company of each visitor, from the best that is known of any of their visits. The view companies looks at each visit by itself, so that a visitor may be of several there.';
 

@@ -240,44 +240,47 @@ impl Pass<'_> {
         Ok(rows.first().map_or(0, |row| row.number))
     }
 
-    /// A settling that began before the hits were gone may write sessions after they were: so each is waited for, and it is
-    /// looked again.
+    /// A settling that began before the hits were gone may write sessions after they were: so each is waited for.
     async fn tell_sessions_anew(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
-        let Some(condition) = scope.condition(&SESSIONS) else { return self.tell_once(scope).await };
-        let left = format!("SELECT count() AS number FROM {}.settled_sessions WHERE {condition}", scope.database);
+        self.until_gone(scope, &SESSIONS, async || {
+            self.wait_for(settle::SESSIONS).await?;
+            self.delete_where(SESSIONS.table, &scope.touched()).await?;
+            self.wait_for(settle::SESSIONS).await?;
+            self.execute(&scope.tell_anew()).await
+        })
+        .await
+    }
+
+    /// A settling that began before may write where a merge led, or that it leads nowhere any more: so it is waited for, too.
+    /// One that begins later finds nothing to tell.
+    async fn delete_merges(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
+        self.until_gone(scope, &MERGES, async || {
+            self.delete(scope, &MERGES).await?;
+            self.wait_for(settle::MERGES).await
+        })
+        .await
+    }
+
+    /// Does something until no row that has to go has come back meanwhile.
+    async fn until_gone(
+        &self,
+        scope: &Scope<'_>,
+        holding: &Holding,
+        step: impl AsyncFn() -> Result<(), ExecuteError>,
+    ) -> Result<(), ExecuteError> {
+        let Some(condition) = scope.condition(holding) else { return step().await };
+        let left = format!("SELECT count() AS number FROM {}.{} WHERE {condition}", scope.database, holding.table);
         for _ in 0..SETTLINGS {
-            self.tell_once(scope).await?;
+            step().await?;
             if self.number(&left).await? == 0 {
                 return Ok(());
             }
         }
         Err(ExecuteError::Settling)
-    }
-
-    async fn tell_once(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
-        self.wait_for(settle::JOBS[0]).await?;
-        self.delete_where(SESSIONS.table, &scope.touched()).await?;
-        self.wait_for(settle::JOBS[0]).await?;
-        self.execute(&scope.tell_anew()).await
     }
 
     async fn wait_for(&self, job: &str) -> Result<(), ExecuteError> {
         settle::wait(self.clickhouse, job).await.map(drop).map_err(SinkError::from).map_err(Into::into)
-    }
-
-    /// A settling that began before may write where a merge led, or that it leads nowhere any more: so it is waited for, too,
-    /// and looked again. One that begins later finds nothing to tell.
-    async fn delete_merges(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
-        let Some(condition) = scope.condition(&MERGES) else { return Ok(()) };
-        let left = format!("SELECT count() AS number FROM {}.{} WHERE {condition}", scope.database, MERGES.table);
-        for _ in 0..SETTLINGS {
-            self.delete_where(MERGES.table, &condition).await?;
-            self.wait_for(settle::MERGES).await?;
-            if self.number(&left).await? == 0 {
-                return Ok(());
-            }
-        }
-        Err(ExecuteError::Settling)
     }
 
     /// At a handover two sinks may erase at once, and the one that is done empties the list of the other.

@@ -11,8 +11,10 @@ use crate::clickhouse::ClickHouse;
 /// How often is asked whether a refresh has ended.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What settles sessions, and what finds out that it did, in this order.
-pub(crate) const JOBS: [&str; 2] = ["settle_sessions", "confirm_settlements"];
+/// What settles sessions.
+pub(crate) const SESSIONS: &str = "settle_sessions";
+/// That, and what finds out that it did, in this order.
+const JOBS: [&str; 2] = [SESSIONS, "confirm_settlements"];
 /// What finds where merges of contacts lead.
 pub(crate) const MERGES: &str = "settle_merges";
 

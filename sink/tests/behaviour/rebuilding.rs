@@ -6,7 +6,7 @@ use schemas::{EnrichedHit, Kind};
 use sink::views::{ViewsError, rebuild::rebuild};
 
 use crate::states::{HOUR, MINUTE, form, in_session};
-use crate::support::{Place, page_view};
+use crate::support::{Place, hit, page_view};
 
 const TABLES: [&str; 5] = ["contact_cards", "contact_links", "mail_opens", "page_titles", "settled_sessions"];
 
@@ -15,8 +15,7 @@ fn hits(number: u128) -> [EnrichedHit<'static>; 3] {
     let visitor: &'static str = format!("visitor-{number}").leak();
     let email: &'static str = format!("{visitor}@x.example").leak();
     let mut view = in_session(page_view(3 * number, visitor, 0, "/"), number);
-    let mut mail = page_view(3 * number + 2, visitor, HOUR, "/");
-    mail.hit.kind = Kind::MailOpen;
+    let mail = hit(Kind::MailOpen, 3 * number + 2, visitor, HOUR, "/");
     view.hit.page_title = "Home".into();
     [view, in_session(form(3 * number + 1, visitor, MINUTE, ["Ada", email, "1"]), number), mail]
 }

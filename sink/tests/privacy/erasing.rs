@@ -8,7 +8,7 @@ use sink::privacy::erase::Step;
 use sink::privacy::tables::{NAMELESS, holdings};
 
 use crate::people::{directive, execute, executor, form, found, keys, publish};
-use crate::support::{Place, page_view};
+use crate::support::{Place, hit, page_view};
 
 /// A table that is in neither list, or a column that names somebody and is not looked at, fails here.
 #[tokio::test]
@@ -86,8 +86,7 @@ async fn merges_and_opened_mails_are_forgotten() {
     let place = Place::migrated(stack, "merges").await;
     let file = keys();
     let keys = Keys::open(file.path()).unwrap();
-    let mut mail = page_view(2, "anna-visitor", 5, "/");
-    mail.hit.kind = Kind::MailOpen;
+    let mail = hit(Kind::MailOpen, 2, "anna-visitor", 5, "/");
     place.insert(&[form(1, "anna-visitor", 0, "anna@steel.example", ""), mail]).await;
     place.query(
         "INSERT INTO {database}.contact_merges (site, contact, merged_into) VALUES \
