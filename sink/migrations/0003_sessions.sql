@@ -542,6 +542,66 @@ FROM {database}.hits
 WHERE kind = 'mail_open' AND NOT is_bot AND visitor_id != ''
 COMMENT 'Writes the opened mails of inserted hits.';
 
+-- Hits that name nobody make no visit, and tell of a page and of a network all the same. Page by page they are a quarter of
+-- the rows. Whatever is said of a view only grows, and what would not is in the key: so a hit may be here twice, or late.
+CREATE TABLE IF NOT EXISTS {database}.unnamed_views{on_cluster}
+(
+    site LowCardinality(String) COMMENT 'Key of the site.',
+    received_on Date COMMENT 'Day on which the hits arrived, UTC.',
+    view UInt64 CODEC(ZSTD(3)) COMMENT 'Number of the page view, made of its id; of a hit that belongs to none, of its own.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    network_organisation LowCardinality(String) COMMENT 'Organisation of the network.',
+    network_domain LowCardinality(String) COMMENT 'Domain of that organisation.',
+    partner LowCardinality(String) COMMENT 'Who supplied the partner data.',
+    partner_matched_by LowCardinality(String) COMMENT 'How partner data matched: ip_range, email_hash, email_domain, company_domain or visitor_id.',
+    company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
+    company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
+    partner_attributes SimpleAggregateFunction(anyLast, Map(String, String)) CODEC(ZSTD(3)) COMMENT 'Whatever else the partner knows.',
+    is_viewed SimpleAggregateFunction(max, UInt8) COMMENT '1 where the page view itself is among the hits.',
+    page SimpleAggregateFunction(max, LowCardinality(String)) COMMENT 'Page, host and path.',
+    first_at SimpleAggregateFunction(min, DateTime64(3, 'UTC')) CODEC(T64, ZSTD(3)) COMMENT 'When the first of the hits happened.',
+    last_at SimpleAggregateFunction(max, DateTime64(3, 'UTC')) CODEC(T64, ZSTD(3)) COMMENT 'When the last of them happened.',
+    visible_ms SimpleAggregateFunction(max, UInt32) CODEC(T64, ZSTD(3)) COMMENT 'How long the page was visible, milliseconds; 0 where not told.',
+    downloads SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) CODEC(ZSTD(3)) COMMENT 'Downloads, a number made of the id of each.',
+    forms SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) CODEC(ZSTD(3)) COMMENT 'Forms that were submitted, a number made of the id of each.'
+)
+ENGINE = {engine}AggregatingMergeTree
+PARTITION BY toYYYYMM(received_on)
+PRIMARY KEY (site, received_on)
+ORDER BY (site, received_on, view, country, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain)
+TTL received_on + INTERVAL 25 MONTH
+SETTINGS
+    ttl_only_drop_parts = 1,
+    min_age_to_force_merge_seconds = 3600,
+    non_replicated_deduplication_window = 10000,
+    replicated_deduplication_window = 10000
+COMMENT 'What hits that name nobody tell of each page view. Several rows may be of one: on two days, or in two networks. Robots are left out.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.write_unnamed_views{on_cluster} TO {database}.unnamed_views
+AS SELECT
+    site,
+    toDate(received_at) AS received_on,
+    cityHash64(if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000-0000-0000-000000000000'), page_view_id, hit_id)) AS view,
+    country,
+    network_organisation,
+    network_domain,
+    partner,
+    partner_matched_by,
+    company_name,
+    company_domain,
+    anyLast(hits.partner_attributes) AS partner_attributes,
+    max(kind = 'page_view') AS is_viewed,
+    max(if(kind = 'page_view', concat(page_host, page_path), '')) AS page,
+    min(occurred_at) AS first_at,
+    max(occurred_at) AS last_at,
+    max(duration_ms) AS visible_ms,
+    groupUniqArrayIf(cityHash64(hit_id), kind = 'download') AS downloads,
+    groupUniqArrayIf(cityHash64(hit_id), kind = 'form') AS forms
+FROM {database}.hits
+WHERE visitor_id = '' AND NOT is_bot
+GROUP BY site, received_on, view, country, network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain
+COMMENT 'Writes the page views of inserted hits that name nobody.';
+
 -- At most two million new hits at a time, and the disk for what does not fit, bound the memory it takes; what is left comes
 -- next time. One thread, which others go before where the server may say so, leaves a small machine to inserts and questions.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_sessions{on_cluster}

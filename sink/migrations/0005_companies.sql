@@ -2,7 +2,7 @@
 --
 --     sessions ──────────────┐
 --     mail_opens ────────────┼── encounters
---     hits that name nobody ─┘
+--     unnamed_views ─────────┘
 --
 --     contact_visitors ── contact_employers ──┐
 --     contact_cards ───── contact_companies ──┤
@@ -82,21 +82,21 @@ FROM
 (
     SELECT
         site,
-        if(kind != 'page_view' AND page_view_id != toUUID('00000000-0000-0000-0000-000000000000'), page_view_id, hit_id) AS view_id,
-        min(occurred_at) AS first,
-        max(occurred_at) AS last,
-        uniqExactIf(hit_id, kind = 'page_view') AS views,
-        max(duration_ms) AS visible,
-        uniqExactIf(hit_id, kind = 'download') AS download_count,
-        uniqExactIf(hit_id, kind = 'form') AS form_count,
-        argMaxIf(country, rank, country != '') AS seen_in,
-        argMaxIf(network_organisation, rank, network_organisation != '') AS organisation,
-        argMaxIf(network_domain, rank, network_domain != '') AS organisation_domain,
-        argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), rank, company_name != '' OR company_domain != '') AS known
-    -- Which of several counts: a number is compared sooner than a tuple of time and id.
-    FROM (SELECT *, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(occurred_at)), 64), toUInt128(cityHash64(hit_id))) AS rank FROM {database}.hits)
-    WHERE visitor_id = '' AND NOT is_bot AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
-    GROUP BY site, view_id
+        view,
+        min(first_at) AS first,
+        max(last_at) AS last,
+        max(is_viewed) AS views,
+        max(visible_ms) AS visible,
+        length(groupUniqArrayArray(downloads)) AS download_count,
+        length(groupUniqArrayArray(forms)) AS form_count,
+        argMaxIf(country, last_at, country != '') AS seen_in,
+        argMaxIf(network_organisation, last_at, network_organisation != '') AS organisation,
+        argMaxIf(network_domain, last_at, network_domain != '') AS organisation_domain,
+        argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), last_at, company_name != '' OR company_domain != '') AS known
+    FROM {database}.unnamed_views
+    -- A view that began late may have hits of the day after.
+    WHERE received_on + 1 >= {first_day:Date} AND received_on <= {last_day:Date} + 8
+    GROUP BY site, view
 )
 WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL

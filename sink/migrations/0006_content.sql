@@ -1,7 +1,7 @@
 -- Content: pages, files, links to other sites, searches.
 --
 --     sessions ──────────────┐
---     hits that name nobody ─┼── pages, pages_between, page_trend
+--     unnamed_views ─────────┼── pages, pages_between, page_trend
 --     hits ── page_titles ───┘
 --     session_hits ── downloads, outlinks, searches
 --
@@ -85,18 +85,11 @@ SELECT
     false AS is_exit
 FROM
 (
-    SELECT
-        site,
-        if(kind = 'page_view', hit_id, page_view_id) AS view_id,
-        -- Any, as a page view names them, and whatever is here twice under one id is the same.
-        anyIf(concat(page_host, page_path), kind = 'page_view') AS page,
-        anyIf(occurred_at, kind = 'page_view') AS at,
-        max(duration_ms) AS visible
-    FROM {database}.hits
-    WHERE visitor_id = '' AND NOT is_bot AND view_id != toUUID('00000000-0000-0000-0000-000000000000')
-        AND toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
-    GROUP BY site, view_id
-    HAVING countIf(kind = 'page_view') > 0
+    SELECT site, view, max(u.page) AS page, min(first_at) AS at, max(visible_ms) AS visible
+    FROM {database}.unnamed_views AS u
+    WHERE received_on + 1 >= {first_day:Date} AND received_on <= {last_day:Date} + 8
+    GROUP BY site, view
+    HAVING max(is_viewed) = 1
 )
 WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
 COMMENT 'Page views of visits that began from one day to another, both included: viewed_pages_between(first_day = ..., last_day = ...). Columns are those of viewed_pages.';

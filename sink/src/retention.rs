@@ -14,14 +14,15 @@ use crate::clickhouse::ClickHouse;
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
 
-/// Tables with rows about people that expire, and how many months more than hits they may keep. Merges of contacts, which
+/// Tables with rows about people and page views that expire, and how many months more than hits they may keep. Merges of contacts, which
 /// are decisions, stay until they are removed.
-const TABLES: [(&str, u32); 7] = [
+const TABLES: [(&str, u32); 8] = [
     ("hits", 0),
     ("settled_sessions", 0),
     ("contact_cards", 0),
     ("contact_links", 0),
     ("mail_opens", 0),
+    ("unnamed_views", 0),
     ("audience_changes", 0),
     ("objections", 1),
 ];
@@ -115,7 +116,7 @@ async fn longer(
     let ends: Vec<String> = rules.iter().map(|rule| format!("toDate32({rule})")).collect();
     let query = format!(
         "SELECT site, months FROM (SELECT each.1 AS site, each.2 AS months, toDateTime64('2025-01-31 12:00:00', 3, 'UTC') AS base, \
-         toDate(base) AS day, {times} FROM (SELECT arrayJoin([{}]) AS each)) \
+         toDate(base) AS day, toDate(base) AS received_on, {times} FROM (SELECT arrayJoin([{}]) AS each)) \
          WHERE arrayMin([{}]) > toDate32(base) + toIntervalMonth(months) ORDER BY site LIMIT 1",
         sites.join(", "),
         ends.join(", ")

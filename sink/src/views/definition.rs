@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn every_state_table_is_found_and_nothing_else() {
         let filled = |name| State::find(MIGRATIONS, name).map(|state| state.filled);
-        for table in ["contact_cards", "contact_links", "mail_opens", "page_titles"] {
+        for table in ["contact_cards", "contact_links", "mail_opens", "page_titles", "unnamed_views"] {
             let Ok(Filled::ByInserts { writer, query }) = filled(table) else { panic!("{table}") };
             assert_eq!(writer, format!("write_{table}"));
             assert!(query.contains(SOURCE), "{query}");

@@ -22,7 +22,7 @@ use options::Action;
 pub enum ViewsError {
     /// There is no such table.
     #[error(
-        "{0} is no table that is made from hits; there are settled_sessions, contact_cards, contact_links, mail_opens and page_titles"
+        "{0} is no table that is made from hits; there are settled_sessions, contact_cards, contact_links, mail_opens, page_titles and unnamed_views"
     )]
     Unknown(String),
     /// ClickHouse can't be used, or does not take a statement.

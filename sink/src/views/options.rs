@@ -30,7 +30,7 @@ pub struct RebuildOptions {
     /// Name of a ClickHouse cluster, as it was given to `sink migrate`
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     pub cluster: Option<String>,
-    /// Name of the table: settled_sessions, contact_cards, contact_links, mail_opens or page_titles
+    /// Name of the table: settled_sessions, contact_cards, contact_links, mail_opens, page_titles or unnamed_views
     #[arg(value_name = "TABLE", value_parser = identifier)]
     pub table: String,
 }

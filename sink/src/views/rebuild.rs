@@ -39,13 +39,14 @@ const WRITTEN_BY_HAND: [(&str, &str); 2] = [
     ("contact_links", "hit_id = toUUID('00000000-0000-0000-0000-000000000000')"),
 ];
 
-/// When the rows of state tables are from; those of a whole month may be in part from before the oldest hit.
-const FROM: [(&str, &str); 5] = [
+/// When the rows of state tables are from; those of a whole month or day may be in part from before the oldest hit.
+const FROM: [(&str, &str); 6] = [
     ("contact_cards", "submitted_at"),
     ("contact_links", "linked_at"),
     ("mail_opens", "occurred_at"),
     ("page_titles", "toDateTime64(month, 3, 'UTC')"),
     ("settled_sessions", "started_at"),
+    ("unnamed_views", "toDateTime64(received_on, 3, 'UTC')"),
 ];
 
 #[derive(Row, Deserialize)]

@@ -1,9 +1,9 @@
 //! Companies: by what they are known, and how far that is to be believed.
 
-use schemas::{EnrichedHit, PartnerMatch, VisitorIdSource};
+use schemas::{EnrichedHit, Kind, PartnerMatch};
 
-use crate::states::{DAY, HOUR, form, in_every_state, in_session, lines};
-use crate::support::page_view;
+use crate::states::{DAY, HOUR, MINUTE, form, in_every_state, in_session, lines, unnamed, visible};
+use crate::support::{hit, page_view};
 
 fn from_network(
     mut hit: EnrichedHit<'static>,
@@ -30,15 +30,13 @@ fn known_by(mut hit: EnrichedHit<'static>, matched_by: &'static str) -> Enriched
 /// named by the same partner. Ben comes through a provider, Dora through the network of a mill.
 fn visits() -> Vec<EnrichedHit<'static>> {
     let telecom = |hit| from_network(hit, "Example Telecom AG", "telecom.example");
-    let mut nobody = known_by(page_view(6, "", 3 * HOUR, "/"), "ip_range");
-    nobody.hit.visitor_id_source = VisitorIdSource::None;
     vec![
         telecom(in_session(page_view(1, "anna", -DAY, "/"), 0xa1)),
         telecom(in_session(form(2, "anna", 0, ["Anna", "anna@mail.steel.example", ""]), 0xa2)),
         in_session(known_by(page_view(3, "cleo", HOUR, "/"), "ip_range"), 0xc1),
         telecom(in_session(form(4, "ben", 0, ["Ben", "ben@gmail.com", ""]), 0xb1)),
         from_network(in_session(page_view(5, "dora", 2 * HOUR, "/"), 0xd1), "Mill Works GmbH", ""),
-        nobody,
+        unnamed(known_by(page_view(6, "", 3 * HOUR, "/"), "ip_range")),
     ]
 }
 
@@ -59,6 +57,46 @@ async fn the_evidence_is_weighed_and_providers_are_marked() {
         let of_a_day = "SELECT company, visitors, sessions, page_views FROM \
                         {database}.companies_between(site = 'shop', first_day = '2026-03-09', last_day = '2026-03-09')";
         assert_eq!(place.query(of_a_day), "steel.example\t1\t1\t1", "{state}");
+    })
+    .await;
+}
+
+/// Somebody of whom nothing may be kept views a page over midnight, goes on from another network, and takes a file along.
+#[tokio::test]
+async fn what_names_nobody_is_counted_page_by_page() {
+    let name = "what_names_nobody_is_counted_page_by_page";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let of_view = |mut hit: EnrichedHit<'static>, view: u128| {
+        hit.hit.page_view_id = Some(uuid::Uuid::from_u128(view));
+        unnamed(hit)
+    };
+    let mill = |hit| from_network(hit, "Mill Works GmbH", "mill.example");
+    let steel = |hit| from_network(hit, "Steel Limited", "steel.example");
+    let midnight = 12 * HOUR;
+    let hits = vec![
+        unnamed(mill(page_view(1, "", midnight - MINUTE, "/"))),
+        unnamed(mill(visible(2, "", midnight - 30_000, 1, 30_000))),
+        unnamed(steel(visible(3, "", midnight + 30_000, 1, 90_000))),
+        of_view(steel(hit(Kind::Download, 4, "", midnight + MINUTE, "/")), 1),
+        // Of no network that is known: what was known before counts.
+        unnamed(visible(5, "", midnight + 2 * MINUTE, 1, 80_000)),
+        // Of no page view.
+        unnamed(mill(hit(Kind::Form, 6, "", midnight + HOUR, "/"))),
+    ];
+    in_every_state(stack, "unnamed", hits, |place, state| {
+        let columns = "company, visitors, sessions, page_views, visible_duration_ms, downloads, forms, first_seen, last_seen";
+        let found = place.query(&format!("SELECT {columns} FROM {{database}}.companies WHERE site = 'shop' ORDER BY company"));
+        let steel = "steel.example\t0\t0\t1\t90000\t1\t0\t2026-03-10 23:59:00.000\t2026-03-11 00:02:00.000";
+        let mill = "mill.example\t0\t0\t0\t0\t0\t1\t2026-03-11 01:00:00.000\t2026-03-11 01:00:00.000";
+        assert_eq!(lines(&found), [mill, steel], "{state}");
+        let of_day = |day: &str| {
+            place.query(&format!(
+                "SELECT {columns} FROM {{database}}.companies_between(site = 'shop', first_day = '{day}', last_day = '{day}')"
+            ))
+        };
+        assert_eq!([of_day("2026-03-10"), of_day("2026-03-11")], [steel, mill], "{state}");
+        let pages = "SELECT day, page_path, views, visitors, total_visible_ms FROM {database}.page_days";
+        assert_eq!(place.query(pages), "2026-03-10\t/\t1\t0\t90000", "{state}");
     })
     .await;
 }

@@ -1,8 +1,8 @@
 //! Pages, files, links, searches.
 
-use schemas::{EnrichedHit, Kind, VisitorIdSource};
+use schemas::{EnrichedHit, Kind};
 
-use crate::states::{DAY, HOUR, MINUTE, in_every_state, in_session, lines, visible};
+use crate::states::{DAY, HOUR, MINUTE, in_every_state, in_session, lines, unnamed, visible};
 use crate::support::{hit, page_view};
 
 fn about(kind: Kind, number: u128, visitor: &'static str, at: i64, what: &'static str) -> EnrichedHit<'static> {
@@ -16,10 +16,6 @@ fn about(kind: Kind, number: u128, visitor: &'static str, at: i64, what: &'stati
 
 /// Anna: / (20 s), /a, / again. Ben, the next day: /a (10 s), a file, a link, two searches. Nobody: /a for 5 s.
 fn visits() -> Vec<EnrichedHit<'static>> {
-    let nameless = |mut hit: EnrichedHit<'static>| {
-        hit.hit.visitor_id_source = VisitorIdSource::None;
-        hit
-    };
     let mut titled = page_view(1, "anna", 0, "/");
     titled.hit.page_title = "Home".into();
     vec![
@@ -33,8 +29,8 @@ fn visits() -> Vec<EnrichedHit<'static>> {
         in_session(about(Kind::Outlink, 8, "ben", DAY + MINUTE, "https://other.example/x"), 0xb1),
         in_session(about(Kind::Search, 9, "ben", DAY + MINUTE, " Pump "), 0xb1),
         in_session(about(Kind::Search, 10, "ben", DAY + MINUTE, "pump"), 0xb1),
-        nameless(page_view(11, "", DAY + HOUR, "/a")),
-        nameless(visible(12, "", DAY + HOUR + 5_000, 11, 5_000)),
+        unnamed(page_view(11, "", DAY + HOUR, "/a")),
+        unnamed(visible(12, "", DAY + HOUR + 5_000, 11, 5_000)),
     ]
 }
 

@@ -79,7 +79,7 @@ async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
     };
     let before = known();
     expire(&place);
-    for table in ["settled_sessions", "contact_cards", "contact_links", "mail_opens", "page_titles"] {
+    for table in ["settled_sessions", "contact_cards", "contact_links", "mail_opens", "page_titles", "unnamed_views"] {
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
     }
     place.settle();

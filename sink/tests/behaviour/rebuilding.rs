@@ -5,29 +5,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use schemas::{EnrichedHit, Kind};
 use sink::views::{ViewsError, rebuild::rebuild};
 
-use crate::states::{HOUR, MINUTE, form, in_session};
+use crate::states::{HOUR, MINUTE, form, in_session, unnamed};
 use crate::support::{Place, hit, page_view};
 
-const TABLES: [&str; 5] = ["contact_cards", "contact_links", "mail_opens", "page_titles", "settled_sessions"];
+const TABLES: [&str; 6] =
+    ["contact_cards", "contact_links", "mail_opens", "page_titles", "settled_sessions", "unnamed_views"];
 
-/// A page view, a form and an opened mail of a visitor of their own.
-fn hits(number: u128) -> [EnrichedHit<'static>; 3] {
+/// A page view, a form and an opened mail of a visitor of their own, and a page view of nobody.
+fn hits(number: u128) -> [EnrichedHit<'static>; 4] {
     let visitor: &'static str = format!("visitor-{number}").leak();
     let email: &'static str = format!("{visitor}@x.example").leak();
-    let mut view = in_session(page_view(3 * number, visitor, 0, "/"), number);
-    let mail = hit(Kind::MailOpen, 3 * number + 2, visitor, HOUR, "/");
+    let mut view = in_session(page_view(4 * number, visitor, 0, "/"), number);
+    let form = in_session(form(4 * number + 1, visitor, MINUTE, ["Ada", email, "1"]), number);
+    let mail = hit(Kind::MailOpen, 4 * number + 2, visitor, HOUR, "/");
     view.hit.page_title = "Home".into();
-    [view, in_session(form(3 * number + 1, visitor, MINUTE, ["Ada", email, "1"]), number), mail]
+    [view, form, mail, unnamed(page_view(4 * number + 3, "", 0, "/unnamed"))]
 }
 
-/// How many visitors each table, or what stands on it, knows.
-fn known(place: &Place) -> [String; 5] {
+/// How many visitors each table, or what stands on it, knows; and how many page views of nobody.
+fn known(place: &Place) -> [String; 6] {
     [
         "SELECT uniqExact(visitor_id) FROM {database}.contact_cards WHERE source = 'form'",
         "SELECT uniqExact(visitor_id) FROM {database}.contact_visitors",
         "SELECT uniqExact(visitor_id) FROM {database}.mail_opens",
         "SELECT uniqExactIf(visitor_id, page_views = 1 AND forms = 1) FROM {database}.sessions",
         "SELECT concat(any(page_title), ' ', toString(sum(views))) FROM {database}.pages WHERE page_path = '/'",
+        "SELECT views FROM {database}.pages WHERE page_path = '/unnamed'",
     ]
     .map(|question| place.query(question))
 }
@@ -43,7 +46,7 @@ async fn nothing_is_lost_while_loading_goes_on() {
     // What was lost or is wrong is made good.
     place.query("ALTER TABLE {database}.contact_cards DELETE WHERE source = 'form' SETTINGS mutations_sync = 1");
     place.query("ALTER TABLE {database}.settled_sessions DELETE WHERE site != '' SETTINGS mutations_sync = 1");
-    ["page_titles", "mail_opens"]
+    ["page_titles", "mail_opens", "unnamed_views"]
         .iter()
         .for_each(|table| drop(place.query(&format!("TRUNCATE TABLE {{database}}.{table}"))));
 
@@ -67,7 +70,7 @@ async fn nothing_is_lost_while_loading_goes_on() {
     // The link of the first was undone.
     place.settle();
     let all = loaded.to_string();
-    let expected = [all.clone(), (loaded - 1).to_string(), all.clone(), all, format!("Home {loaded}")];
+    let expected = [all.clone(), (loaded - 1).to_string(), all.clone(), all.clone(), format!("Home {loaded}"), all];
     assert_eq!(known(&place), expected);
     assert_eq!(place.query("SELECT name FROM {database}.contact_cards WHERE source = 'import'"), "Ines");
     assert_eq!(

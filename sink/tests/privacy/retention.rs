@@ -30,6 +30,7 @@ async fn a_table_that_keeps_rows_for_longer_than_a_site_declares_is_refused() {
         ("contact_cards", "toDate(submitted_at)"),
         ("contact_links", "toDate(linked_at)"),
         ("mail_opens", "toDate(received_at)"),
+        ("unnamed_views", "received_on"),
         ("audience_changes", "toDate(changed_at)"),
     ] {
         keep(table, &format!("{column} + INTERVAL if(site = 'shop', 6, 25) MONTH"));
