@@ -94,7 +94,7 @@ FROM
         argMaxIf(network_domain, last_at, network_domain != '') AS organisation_domain,
         argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), last_at, company_name != '' OR company_domain != '') AS known
     FROM {database}.unnamed_views
-    -- A view that began late may have hits of the day after.
+    -- From the day before on, as what a view of that day did after midnight is no view of its own.
     WHERE received_on + 1 >= {first_day:Date} AND received_on <= {last_day:Date} + 8
     GROUP BY site, view
 )

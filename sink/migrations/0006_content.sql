@@ -87,7 +87,7 @@ FROM
 (
     SELECT site, view, max(u.page) AS page, min(first_at) AS at, max(visible_ms) AS visible
     FROM {database}.unnamed_views AS u
-    WHERE received_on + 1 >= {first_day:Date} AND received_on <= {last_day:Date} + 8
+    WHERE received_on BETWEEN {first_day:Date} AND {last_day:Date} + 8
     GROUP BY site, view
     HAVING max(is_viewed) = 1
 )

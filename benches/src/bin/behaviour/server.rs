@@ -72,26 +72,23 @@ pub fn merge(database: &Database, deadline: Instant) -> anyhow::Result<bool> {
             database.ask(&format!("OPTIMIZE TABLE {partition} FINAL"))?;
         }
     }
-    let merging = "SELECT count() FROM system.merges WHERE database = '{database}'";
-    while database.ask(merging)?.text != "0" {
-        if Instant::now() > deadline {
-            return Ok(false);
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(true)
+    quiet_by(database, deadline)
 }
 
 /// Waits until nothing is merged any more.
 pub fn rest(database: &Database) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    ensure!(quiet_by(database, Instant::now() + PATIENCE)?, "merges do not end in time");
+    Ok(())
+}
+
+/// Whether merges end before the deadline.
+fn quiet_by(database: &Database, deadline: Instant) -> anyhow::Result<bool> {
     let merging = "SELECT count() FROM system.merges WHERE database = '{database}'";
     // Between two merges there may be none for a moment.
     let mut quiet = 0;
-    while quiet < 3 {
-        ensure!(Instant::now() < deadline, "merges do not end in time");
+    while quiet < 3 && Instant::now() < deadline {
         quiet = if database.ask(merging)?.text == "0" { quiet + 1 } else { 0 };
         std::thread::sleep(LOOK);
     }
-    Ok(())
+    Ok(quiet == 3)
 }
