@@ -26,7 +26,9 @@ const TABLES: [(&str, u32); 8] = [
     ("audience_changes", 0),
     ("objections", 1),
 ];
-/// Columns that rules are about; a row of the same time in all of them is looked at.
+/// Columns that rules are about; a row of the same day and time in all of them is looked at.
+const DAYS: [&str; 2] = ["day", "received_on"];
+/// Those that tell the time, too.
 const TIMES: [&str; 6] = ["received_at", "started_at", "submitted_at", "linked_at", "changed_at", "objected_at"];
 
 /// Why tables are not as the sites declare.
@@ -112,11 +114,12 @@ async fn longer(
 ) -> Result<Option<Site>, RetentionError> {
     let sites: Vec<String> =
         declared.iter().map(|(site, months)| format!("({}, toUInt32({}))", quote(site), months + more)).collect();
+    let days = DAYS.map(|day| format!("toDate(base) AS {day}")).join(", ");
     let times = TIMES.map(|time| format!("base AS {time}")).join(", ");
     let ends: Vec<String> = rules.iter().map(|rule| format!("toDate32({rule})")).collect();
     let query = format!(
         "SELECT site, months FROM (SELECT each.1 AS site, each.2 AS months, toDateTime64('2025-01-31 12:00:00', 3, 'UTC') AS base, \
-         toDate(base) AS day, toDate(base) AS received_on, {times} FROM (SELECT arrayJoin([{}]) AS each)) \
+         {days}, {times} FROM (SELECT arrayJoin([{}]) AS each)) \
          WHERE arrayMin([{}]) > toDate32(base) + toIntervalMonth(months) ORDER BY site LIMIT 1",
         sites.join(", "),
         ends.join(", ")

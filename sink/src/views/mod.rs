@@ -21,9 +21,7 @@ use options::Action;
 #[derive(Debug, thiserror::Error)]
 pub enum ViewsError {
     /// There is no such table.
-    #[error(
-        "{0} is no table that is made from hits; there are settled_sessions, contact_cards, contact_links, mail_opens, page_titles and unnamed_views"
-    )]
+    #[error("{0} is no table that is made from hits; there are {all}", all = rebuild::tables().join(", "))]
     Unknown(String),
     /// ClickHouse can't be used, or does not take a statement.
     #[error("{during}: {}; what was there before is as it was, give the command again once that is put right", fault.message())]

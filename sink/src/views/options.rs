@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::rebuild::tables;
 use crate::options::{ClickHouseOptions, identifier};
 
 /// Options of `sink views`.
@@ -30,8 +31,8 @@ pub struct RebuildOptions {
     /// Name of a ClickHouse cluster, as it was given to `sink migrate`
     #[arg(long, value_name = "NAME", value_parser = identifier)]
     pub cluster: Option<String>,
-    /// Name of the table: settled_sessions, contact_cards, contact_links, mail_opens, page_titles or unnamed_views
-    #[arg(value_name = "TABLE", value_parser = identifier)]
+    /// Name of the table that is made anew
+    #[arg(value_name = "TABLE", value_parser = identifier, help = format!("Name of the table: one of {}", tables().join(", ")))]
     pub table: String,
 }
 

@@ -49,6 +49,12 @@ const FROM: [(&str, &str); 6] = [
     ("unnamed_views", "toDateTime64(received_on, 3, 'UTC')"),
 ];
 
+/// Names of the tables that can be made anew.
+#[must_use]
+pub fn tables() -> [&'static str; FROM.len()] {
+    FROM.map(|(table, _)| table)
+}
+
 #[derive(Row, Deserialize)]
 struct Count {
     count: u64,

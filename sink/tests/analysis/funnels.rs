@@ -4,7 +4,7 @@ use schemas::{EnrichedHit, Kind, VisitorIdSource};
 use uuid::Uuid;
 
 use crate::arrival::{ARRIVALS, Arrival, DAY, HOUR, MINUTE, arrived, lines};
-use crate::support::{hit, page_view};
+use crate::support::{hit, page_view, unnamed};
 
 const SHOP_FUNNEL: &str = "site = 'shop', first_day = '2026-03-10', last_day = '2026-03-12', \
                            steps = ['/', 'page_view:/prices%', 'form'], window_seconds = 86400";
@@ -18,8 +18,6 @@ fn form(number: u128, visitor: &'static str, at: i64) -> EnrichedHit<'static> {
 fn visits() -> Vec<EnrichedHit<'static>> {
     let mut robot = page_view(60, "robot", 0, "/");
     robot.is_bot = true;
-    let mut nobody = page_view(61, "", 0, "/");
-    nobody.hit.visitor_id_source = VisitorIdSource::None;
     let mut elsewhere = page_view(62, "fred", 0, "/");
     elsewhere.hit.site = "blog".into();
     vec![
@@ -40,7 +38,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
         form(35, "dora", 30 * HOUR),
         form(41, "emil", 0),
         robot,
-        nobody,
+        unnamed(page_view(61, "", 0, "/")),
         elsewhere,
         // A day before, and a day after what is asked for.
         page_view(51, "gina", -DAY, "/"),

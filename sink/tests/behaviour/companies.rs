@@ -2,8 +2,8 @@
 
 use schemas::{EnrichedHit, Kind, PartnerMatch};
 
-use crate::states::{DAY, HOUR, MINUTE, form, in_every_state, in_session, lines, unnamed, visible};
-use crate::support::{hit, page_view};
+use crate::states::{DAY, HOUR, MINUTE, form, in_every_state, in_session, lines, visible};
+use crate::support::{hit, page_view, unnamed};
 
 fn from_network(
     mut hit: EnrichedHit<'static>,

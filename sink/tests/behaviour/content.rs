@@ -2,8 +2,8 @@
 
 use schemas::{EnrichedHit, Kind};
 
-use crate::states::{DAY, HOUR, MINUTE, in_every_state, in_session, lines, unnamed, visible};
-use crate::support::{hit, page_view};
+use crate::states::{DAY, HOUR, MINUTE, in_every_state, in_session, lines, visible};
+use crate::support::{hit, page_view, unnamed};
 
 fn about(kind: Kind, number: u128, visitor: &'static str, at: i64, what: &'static str) -> EnrichedHit<'static> {
     let mut hit = hit(kind, number, visitor, at, "/");

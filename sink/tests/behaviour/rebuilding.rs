@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use schemas::{EnrichedHit, Kind};
 use sink::views::{ViewsError, rebuild::rebuild};
 
-use crate::states::{HOUR, MINUTE, form, in_session, unnamed};
-use crate::support::{Place, hit, page_view};
+use crate::states::{HOUR, MINUTE, form, in_session};
+use crate::support::{Place, hit, page_view, unnamed};
 
 const TABLES: [&str; 6] =
     ["contact_cards", "contact_links", "mail_opens", "page_titles", "settled_sessions", "unnamed_views"];

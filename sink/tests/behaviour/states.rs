@@ -1,7 +1,7 @@
 //! The states in which the same hits may stand in the tables. No answer may depend on them.
 
 use local::TestStack;
-use schemas::{Contact, EnrichedHit, Kind, SourceKind, VisitorIdSource};
+use schemas::{Contact, EnrichedHit, Kind, SourceKind};
 use uuid::Uuid;
 
 use crate::support::{Place, hit};
@@ -60,12 +60,6 @@ pub fn form(number: u128, visitor: &'static str, at: i64, card: [&'static str; 3
     let mut hit = hit(Kind::Form, number, visitor, at, "/contact");
     let [name, email, phone] = card.map(Into::into);
     hit.hit.contact = Some(Contact { name, email, phone, ..Contact::default() });
-    hit
-}
-
-/// The same of somebody of whom nothing may be kept; the hit has no visitor.
-pub fn unnamed(mut hit: EnrichedHit<'static>) -> EnrichedHit<'static> {
-    hit.hit.visitor_id_source = VisitorIdSource::None;
     hit
 }
 

@@ -323,6 +323,12 @@ pub fn message(hit: &EnrichedHit<'_>) -> Vec<u8> {
 /// 2026-03-10 12:00:00 UTC, Unix milliseconds.
 pub const NOON: i64 = 1_773_144_000_000;
 
+/// The same of somebody of whom nothing may be kept; the hit has no visitor.
+pub fn unnamed(mut hit: EnrichedHit<'static>) -> EnrichedHit<'static> {
+    hit.hit.visitor_id_source = VisitorIdSource::None;
+    hit
+}
+
 /// A page view of a visitor, `at` milliseconds after noon.
 pub fn page_view(number: u128, visitor: &'static str, at: i64, path: &'static str) -> EnrichedHit<'static> {
     hit(Kind::PageView, number, visitor, at, path)

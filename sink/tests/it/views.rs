@@ -3,7 +3,7 @@
 use schemas::{Contact, EnrichedHit, Kind, PartnerMatch, Signal, SourceKind, VisitorIdSource};
 use uuid::Uuid;
 
-use crate::support::{Place, hit, page_view};
+use crate::support::{Place, hit, page_view, unnamed};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -116,8 +116,6 @@ async fn sessions_are_computed_from_gaps_where_none_are_given() {
     let midnight = 12 * HOUR;
     let mut other_site = page_view(207, "ben", midnight, "/");
     other_site.hit.site = "blog".into();
-    let mut nobody = page_view(209, "", midnight, "/");
-    nobody.hit.visitor_id_source = VisitorIdSource::None;
     let hits = vec![
         page_view(201, "ben", midnight - 40 * MINUTE, "/a"),
         page_view(202, "ben", midnight - 10 * MINUTE, "/b"),
@@ -125,7 +123,7 @@ async fn sessions_are_computed_from_gaps_where_none_are_given() {
         page_view(204, "ben", midnight + 50 * MINUTE + 1, "/d"),
         page_view(206, "cleo", midnight, "/"),
         other_site,
-        nobody,
+        unnamed(page_view(209, "", midnight, "/")),
     ];
     insert_twice_and_backwards(&place, hits).await;
     let columns = "site, visitor_id, session_id_source, started_at, page_views, entry_page, exit_page";
