@@ -15,6 +15,7 @@ import contextlib
 import os
 import pathlib
 import queue
+import random
 import re
 import shutil
 import signal
@@ -158,12 +159,14 @@ def tag(tier):
 
 
 def free_ports(number):
-    """Free ports of the loopback interface, all different: the sockets are closed only at the end."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Free ports of the loopback interface, all different, below those that Linux gives to outgoing connections."""
+    ports = []
+    for port in random.sample(range(12_000, 32_000), 1_000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.append(port)
+        if len(ports) == number:
+            return ports
+    sys.exit("no free ports from 12000 to 32000 on 127.0.0.1; stop what listens there")
 
 
 def browser(tier):
