@@ -81,7 +81,9 @@ AS SELECT
     sum(s.forms) AS forms,
     sum(s.visible_duration_ms) AS visible_duration_ms
 FROM {database}.sessions AS s
-WHERE s.campaign_name != '' OR s.campaign_source != '' OR s.campaign_medium != '' OR s.campaign_id != '' OR s.click_id_kind != ''
+-- Marks that platforms put on each link, and the name that assistants put on theirs, are no campaign.
+WHERE s.source_kind = 'campaign'
+    AND (s.campaign_name != '' OR s.campaign_source != '' OR s.campaign_medium != '' OR s.campaign_id != '' OR s.click_id_kind != '')
 GROUP BY s.site, s.day, s.campaign_source, s.campaign_medium, s.campaign_name, s.campaign_term, s.campaign_content, s.campaign_id, s.click_id_kind
 COMMENT 'Campaigns and paid clicks that brought visits, one row for each day and campaign. Robots are left out.';
 
@@ -204,4 +206,4 @@ SELECT
 FROM touched
 ARRAY JOIN [(first_touch, 1, 0), (last_touch, 0, 1)] AS credited
 GROUP BY goal, source_kind, source_name, campaign_source, campaign_medium, campaign_name
-COMMENT 'Which sources brought the conversions of some days, both included: conversion_sources(site = ..., first_day = ..., last_day = ...). Each conversion is credited once by first touch and once by last touch.';
+COMMENT 'Which sources brought the conversions of some days, both included: conversion_sources(site = ..., first_day = ..., last_day = ...). Each conversion is credited once by first touch and once by last touch. Those of who is not named are left out; right up to a minute ago, as sessions are.';

@@ -1,9 +1,9 @@
 //! Sessions and visitors: whatever order and however often hits come.
 
-use schemas::{DeviceKind, Kind, SourceKind};
+use schemas::{DeviceKind, EnrichedHit, Kind, PartnerMatch, SourceKind};
 
 use crate::states::{DAY, HOUR, MINUTE, from_source, in_every_state, in_session, lines, on_site, visible};
-use crate::support::{hit, page_view};
+use crate::support::{NOON, hit, page_view};
 
 /// 2026-03-31 23:50, from noon of 10 March.
 const BEFORE_THE_MONTH_ENDS: i64 = 21 * DAY + 11 * HOUR + 50 * MINUTE;
@@ -76,13 +76,15 @@ async fn two_tabs_are_one_visit() {
     let Some(stack) = local::database_or_skip("two_tabs_are_one_visit") else { return };
     let mut second = from_source(page_view(2, "anna", MINUTE, "/offer"), SourceKind::Campaign, "Newsletter");
     second.campaign.name = "spring".into();
+    // Whatever happens in a tab tells again where its page came from.
+    let of_first = |hit| in_session(from_source(hit, SourceKind::Search, "Google"), 0xa1);
     let hits = vec![
-        in_session(from_source(page_view(1, "anna", 0, "/"), SourceKind::Search, "Google"), 0xa1),
+        of_first(page_view(1, "anna", 0, "/")),
         in_session(second, 0xa1),
-        in_session(visible(3, "anna", 2 * MINUTE, 1, 50_000), 0xa1),
-        in_session(visible(4, "anna", 2 * MINUTE, 2, 70_000), 0xa1),
-        in_session(visible(5, "anna", 3 * MINUTE, 1, 65_000), 0xa1),
-        in_session(hit(Kind::Event, 6, "anna", 3 * MINUTE, "/"), 0xa1),
+        of_first(visible(3, "anna", 2 * MINUTE, 1, 50_000)),
+        in_session(from_source(visible(4, "anna", 2 * MINUTE, 2, 70_000), SourceKind::Campaign, "Newsletter"), 0xa1),
+        of_first(visible(5, "anna", 3 * MINUTE, 1, 65_000)),
+        of_first(hit(Kind::Event, 6, "anna", 3 * MINUTE, "/")),
     ];
     in_every_state(stack, "tabs", hits, |place, state| {
         let columns = "visible_duration_ms, page_views, events, is_bounce, viewed_for_ms, source_name, last_source_name, last_campaign_name";
@@ -91,6 +93,63 @@ async fn two_tabs_are_one_visit() {
         assert_eq!(found, "135000\t2\t1\tfalse\t[65000,70000]\tGoogle\tNewsletter\tspring", "{state}");
         let visitor = place.query("SELECT sessions, first_source_name, last_source_name FROM {database}.visitors");
         assert_eq!(visitor, "1\tGoogle\tNewsletter", "{state}");
+    })
+    .await;
+}
+
+/// Without a page view, what there is tells the source. Where there are both, a page view does, though it came later.
+#[tokio::test]
+async fn a_source_is_told_by_page_views_where_there_are_any() {
+    let Some(stack) = local::database_or_skip("a_source_is_told_by_page_views_where_there_are_any") else { return };
+    let of_old_tab = from_source(hit(Kind::Download, 1, "anna", 0, "/"), SourceKind::Search, "Google");
+    let hits = vec![
+        in_session(of_old_tab.clone(), 0xa1),
+        in_session(from_source(page_view(2, "anna", MINUTE, "/offer"), SourceKind::Mail, "Gmail"), 0xa1),
+        in_session(EnrichedHit { hit: hit(Kind::Download, 3, "ben", 0, "/").hit, ..of_old_tab }, 0xb1),
+    ];
+    in_every_state(stack, "told_by_views", hits, |place, state| {
+        let found = place
+            .query("SELECT visitor_id, source_name, last_source_name FROM {database}.sessions ORDER BY visitor_id");
+        assert_eq!(lines(&found), ["anna\tGmail\tGmail", "ben\tGoogle\tGoogle"], "{state}");
+    })
+    .await;
+}
+
+/// To answer a banner is no action, nor is it when the page itself says who is there: such a visit is a bounce all the same.
+#[tokio::test]
+async fn an_answered_banner_and_a_name_end_no_bounce() {
+    let Some(stack) = local::database_or_skip("an_answered_banner_and_a_name_end_no_bounce") else { return };
+    let named = |mut hit: EnrichedHit<'static>, name: &'static str| {
+        hit.hit.event_name = name.into();
+        hit
+    };
+    let hits = vec![
+        in_session(page_view(1, "anna", 0, "/"), 0xa1),
+        in_session(named(hit(Kind::Event, 2, "anna", 1, "/"), "consent"), 0xa1),
+        in_session(hit(Kind::Identify, 3, "anna", 2, "/"), 0xa1),
+        in_session(page_view(4, "ben", 0, "/"), 0xb1),
+        in_session(named(hit(Kind::Event, 5, "ben", 1, "/"), "video"), 0xb1),
+    ];
+    in_every_state(stack, "banner", hits, |place, state| {
+        let found = place.query("SELECT visitor_id, events, is_bounce FROM {database}.sessions ORDER BY visitor_id");
+        assert_eq!(lines(&found), ["anna\t0\ttrue", "ben\t1\tfalse"], "{state}");
+    })
+    .await;
+}
+
+/// The topic was read once more, and a partner knows better by now: what was enriched last counts, in whatever order it came.
+#[tokio::test]
+async fn a_hit_that_was_enriched_again_counts_as_it_was_last() {
+    let Some(stack) = local::database_or_skip("a_hit_that_was_enriched_again_counts_as_it_was_last") else { return };
+    let of_company = |name: &'static str, enriched_at: i64| {
+        let mut hit = in_session(page_view(1, "anna", 0, "/"), 0xa1);
+        hit.enriched_at = NOON + enriched_at;
+        hit.partner = Some(PartnerMatch { company_name: name.into(), ..PartnerMatch::default() });
+        hit
+    };
+    let hits = vec![of_company("Steel", DAY), of_company("Ironmongers", 0)];
+    in_every_state(stack, "enriched_again", hits, |place, state| {
+        assert_eq!(place.query("SELECT company_name FROM {database}.sessions"), "Steel", "{state}");
     })
     .await;
 }
@@ -125,6 +184,8 @@ async fn a_customer_knows_visitors_over_all_of_their_sites() {
     let hits = vec![
         in_session(by_desk, 0xa1),
         on_site(in_session(by_phone, 0xa2), "blog"),
+        // The visit goes on at the next site, under the cookie that both share.
+        on_site(in_session(page_view(5, "anna", HOUR + MINUTE, "/"), 0xa1), "blog"),
         on_site(in_session(page_view(3, "anna", 2 * HOUR, "/"), 0xa3), "other"),
         anonymous,
     ];
@@ -132,7 +193,7 @@ async fn a_customer_knows_visitors_over_all_of_their_sites() {
         place.query("INSERT INTO {database}.customer_sites VALUES ('acme', 'shop'), ('acme', 'blog')");
         let question = "SELECT customer, visitor_id, sites, first_site, sessions, page_views, first_source_name, last_seen, \
                         first_seen, last_source_kind, last_source_name, devices FROM {database}.customer_visitors";
-        let expected = "acme\tanna\t['blog','shop']\tshop\t2\t2\tGoogle\t2026-03-10 13:00:00.000\t\
+        let expected = "acme\tanna\t['blog','shop']\tshop\t2\t3\tGoogle\t2026-03-10 13:01:00.000\t\
                         2026-03-10 12:00:00.000\tsocial\tLinkedIn\t['desktop','mobile']";
         assert_eq!(place.query(question), expected, "{state}");
     })

@@ -27,7 +27,11 @@ fn visits() -> Vec<EnrichedHit<'static>> {
 #[tokio::test]
 async fn campaigns_and_click_ids_are_counted() {
     let Some(stack) = local::database_or_skip("campaigns_and_click_ids_are_counted") else { return };
-    in_every_state(stack, "campaigns", visits(), |place, state| {
+    // What platforms put on each link that is followed from there.
+    let mut marked = from_source(page_view(9, "cleo", 0, "/"), SourceKind::Social, "Facebook");
+    marked.campaign.click_id_kind = "fbclid".into();
+    let hits = [visits(), vec![in_session(marked, 0xc1)]].concat();
+    in_every_state(stack, "campaigns", hits, |place, state| {
         let columns =
             "day, campaign_name, campaign_medium, click_id_kind, sessions, visitors, bounces, page_views, forms";
         let found = place.query(&format!("SELECT {columns} FROM {{database}}.campaigns"));
