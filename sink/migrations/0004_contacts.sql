@@ -239,13 +239,14 @@ CREATE OR REPLACE VIEW {database}.contact_history{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    -- A card without an address is that of whom the visitor was linked with last.
+    -- A card without an address is that of whom the visitor had told to be last, as on a shared computer another may come
+    -- after; of who told it later only where nobody had before.
     owners AS
     (
-        SELECT site, visitor_id, argMax(contact, (told_last, contact)) AS owner
+        SELECT site, visitor_id, arraySort(groupUniqArrayArray(arrayMap(at -> (at, contact), times))) AS tellings
         FROM
         (
-            SELECT site, contact, visitor_id, max(linked_at) AS told_last
+            SELECT site, contact, visitor_id, groupUniqArrayIf(linked_at, is_linked) AS times
             FROM {database}.contact_links
             WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards WHERE contact = '')
             GROUP BY site, contact, visitor_id
@@ -265,7 +266,7 @@ WITH
         (
             SELECT *, contact AS of_address FROM {database}.contact_cards WHERE (site, contact) IN (SELECT site, contact FROM {database}.settled_merges)
             UNION ALL
-            SELECT c.*, o.owner AS of_address
+            SELECT c.*, if(o.tellings[1].1 > c.submitted_at, o.tellings[1], arrayLast(told -> told.1 <= c.submitted_at, o.tellings)).2 AS of_address
             FROM (SELECT * FROM {database}.contact_cards WHERE contact = '') AS c
             INNER JOIN owners AS o ON c.site = o.site AND c.visitor_id = o.visitor_id
         ) AS c

@@ -138,6 +138,47 @@ async fn contacts_are_merged_and_parted_again() {
     .await;
 }
 
+/// A desk that Anna and then Ben sit at.
+fn shared_desk() -> Vec<schemas::EnrichedHit<'static>> {
+    vec![
+        form(1, "desk", 0, ["Anna", "", ""]),
+        form(2, "desk", HOUR, ["", "anna@x.example", ""]),
+        form(3, "desk", HOUR + MINUTE, ["", "", "111"]),
+        form(4, "desk", 3 * HOUR, ["", "ben@x.example", ""]),
+        form(5, "desk", 3 * HOUR + MINUTE, ["Ben", "", ""]),
+    ]
+}
+
+fn names_and_phones(place: &Place) -> String {
+    place.query("SELECT contact, name, phone FROM {database}.contacts ORDER BY contact")
+}
+
+/// What is submitted without an address is of who gave theirs last before that, not of who came later. Before anybody did,
+/// it is of the first who did.
+#[tokio::test]
+async fn a_card_without_an_address_is_of_who_was_there() {
+    let Some(stack) = local::database_or_skip("a_card_without_an_address_is_of_who_was_there") else { return };
+    in_every_state(stack, "desk", shared_desk(), |place, state| {
+        let found = names_and_phones(place);
+        assert_eq!(lines(&found), ["anna@x.example\tAnna\t111", "ben@x.example\tBen\t"], "{state}");
+    })
+    .await;
+}
+
+/// Who turns out never to have been there has nothing of it.
+#[tokio::test]
+async fn a_card_without_an_address_is_of_nobody_whose_link_was_undone() {
+    let name = "a_card_without_an_address_is_of_nobody_whose_link_was_undone";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let place = Place::migrated(stack, "desk_undone").await;
+    place.load(&shared_desk()).await;
+    place.query(
+        "INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, linked_at) \
+         VALUES ('shop', 'anna@x.example', 'desk', false, '2026-03-10 20:00:00')",
+    );
+    assert_eq!(lines(&names_and_phones(&place)), ["anna@x.example\t\t", "ben@x.example\tBen\t111"]);
+}
+
 /// What comes later counts, whoever says it; who said it stands beside.
 #[tokio::test]
 async fn imports_and_partners_tell_fields_too() {

@@ -141,15 +141,21 @@ async fn an_answered_banner_and_a_name_end_no_bounce() {
 #[tokio::test]
 async fn a_hit_that_was_enriched_again_counts_as_it_was_last() {
     let Some(stack) = local::database_or_skip("a_hit_that_was_enriched_again_counts_as_it_was_last") else { return };
-    let of_company = |name: &'static str, enriched_at: i64| {
-        let mut hit = in_session(page_view(1, "anna", 0, "/"), 0xa1);
+    let of_company = |number: u128, visitor: &'static str, name: &'static str, enriched_at: i64| {
+        let mut hit = in_session(page_view(number, visitor, 0, "/"), number);
         hit.enriched_at = NOON + enriched_at;
         hit.partner = Some(PartnerMatch { company_name: name.into(), ..PartnerMatch::default() });
         hit
     };
-    let hits = vec![of_company("Steel", DAY), of_company("Ironmongers", 0)];
+    let hits = vec![
+        of_company(1, "anna", "Steel", DAY),
+        of_company(1, "anna", "Ironmongers", 0),
+        of_company(2, "ben", "Ironmongers", 0),
+        of_company(2, "ben", "Steel", DAY),
+    ];
     in_every_state(stack, "enriched_again", hits, |place, state| {
-        assert_eq!(place.query("SELECT company_name FROM {database}.sessions"), "Steel", "{state}");
+        let found = place.query("SELECT visitor_id, company_name FROM {database}.sessions ORDER BY visitor_id");
+        assert_eq!(lines(&found), ["anna\tSteel", "ben\tSteel"], "{state}");
     })
     .await;
 }
