@@ -7,7 +7,7 @@
 --     contact_visitors ── contact_employers ──┐
 --     contact_cards ───── contact_companies ──┤
 --                         encounters ─────────┼── companies, companies_between
---                         network_kinds ──────┘
+--     network_kinds ───── network_rules ──────┘
 --
 -- The best evidence of a visit counts: a partner's word; else the domain of an address by which its visitor is known, also
 -- for visits before it was given; else the organisation of the network, which for most people is their internet provider.
@@ -29,6 +29,20 @@ ORDER BY network
 -- The same may be written again after its contrary: no row is to be taken for a repetition.
 SETTINGS replicated_deduplication_window = 0
 COMMENT 'Networks whose name misleads, written by hand: INSERT INTO network_kinds (network, is_provider) VALUES (...).';
+
+CREATE OR REPLACE VIEW {database}.network_rules{on_cluster}
+(
+    providers Array(String) COMMENT 'Networks that people wrote down as internet providers.',
+    companies Array(String) COMMENT 'Networks that people wrote down as companies.',
+    words String COMMENT 'Regular expression: of the others those are providers whose name in lower case matches.'
+)
+SQL SECURITY DEFINER
+AS SELECT
+    groupArrayIf(network, is_provider) AS providers,
+    groupArrayIf(network, NOT is_provider) AS companies,
+    '\\b(\\w*tele[ck]om\\w*|telefonica|telenor|telia|telstra|vodafone|orange|verizon|comcast|charter|at&t|swisscom|proximus|telenet|kpn|bouygues|mobile|mobil|cellular|wireless|wifi|broadband|cable|kabel\\w*|fiber|fibre|dsl|isp|internet|communications?|telephone|satellite|starlink|vpn|proxy|hosting|cloud\\w*|datacenter|akamai|fastly|digitalocean|ovh|hetzner|linode|amazon|aws|google|microsoft)\\b' AS words
+FROM {database}.network_kinds FINAL
+COMMENT 'By what internet providers are told from companies, in one row.';
 
 CREATE OR REPLACE VIEW {database}.encounters_between{on_cluster}
 (
@@ -213,8 +227,7 @@ CREATE OR REPLACE VIEW {database}.companies{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    (SELECT groupArrayIf(network, is_provider) FROM {database}.network_kinds FINAL) AS providers,
-    (SELECT groupArrayIf(network, NOT is_provider) FROM {database}.network_kinds FINAL) AS no_providers,
+    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
     counted AS
     (
         SELECT
@@ -260,9 +273,8 @@ WITH
             lower(c.network_organisation) AS organisation,
             lower(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
-            told_by = 'network' AND NOT has(no_providers, organisation) AND NOT has(no_providers, organisation_domain)
-                AND (has(providers, organisation) OR has(providers, organisation_domain) OR match(organisation,
-                    '\\b(\\w*tele[ck]om\\w*|telefonica|telenor|telia|telstra|vodafone|orange|verizon|comcast|charter|at&t|swisscom|proximus|telenet|kpn|bouygues|mobile|mobil|cellular|wireless|wifi|broadband|cable|kabel\\w*|fiber|fibre|dsl|isp|internet|communications?|telephone|satellite|starlink|vpn|proxy|hosting|cloud\\w*|datacenter|akamai|fastly|digitalocean|ovh|hetzner|linode|amazon|aws|google|microsoft)\\b')) AS by_provider,
+            told_by = 'network' AND NOT has(rules.companies, organisation) AND NOT has(rules.companies, organisation_domain)
+                AND (has(rules.providers, organisation) OR has(rules.providers, organisation_domain) OR match(organisation, rules.words)) AS by_provider,
             multiIf(told_by = 'partner', (toString(c.company_name), lower(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lower(c.network_domain))) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
@@ -324,8 +336,7 @@ CREATE OR REPLACE VIEW {database}.companies_between{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    (SELECT groupArrayIf(network, is_provider) FROM {database}.network_kinds FINAL) AS providers,
-    (SELECT groupArrayIf(network, NOT is_provider) FROM {database}.network_kinds FINAL) AS no_providers,
+    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
     counted AS
     (
         SELECT
@@ -374,9 +385,8 @@ WITH
             lower(c.network_organisation) AS organisation,
             lower(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
-            told_by = 'network' AND NOT has(no_providers, organisation) AND NOT has(no_providers, organisation_domain)
-                AND (has(providers, organisation) OR has(providers, organisation_domain) OR match(organisation,
-                    '\\b(\\w*tele[ck]om\\w*|telefonica|telenor|telia|telstra|vodafone|orange|verizon|comcast|charter|at&t|swisscom|proximus|telenet|kpn|bouygues|mobile|mobil|cellular|wireless|wifi|broadband|cable|kabel\\w*|fiber|fibre|dsl|isp|internet|communications?|telephone|satellite|starlink|vpn|proxy|hosting|cloud\\w*|datacenter|akamai|fastly|digitalocean|ovh|hetzner|linode|amazon|aws|google|microsoft)\\b')) AS by_provider,
+            told_by = 'network' AND NOT has(rules.companies, organisation) AND NOT has(rules.companies, organisation_domain)
+                AND (has(rules.providers, organisation) OR has(rules.providers, organisation_domain) OR match(organisation, rules.words)) AS by_provider,
             multiIf(told_by = 'partner', (toString(c.company_name), lower(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lower(c.network_domain))) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),

@@ -15,7 +15,9 @@ CREATE OR REPLACE VIEW {database}.live_visitors{on_cluster}
     country String COMMENT 'Country, ISO 3166-1 alpha-2.',
     city String COMMENT 'City.',
     network_organisation String COMMENT 'Organisation of the network.',
+    network_domain String COMMENT 'Domain of that organisation.',
     company_name String COMMENT 'Company, as a partner names it.',
+    company_domain String COMMENT 'Domain of the company, as a partner tells it.',
     contact_email String COMMENT 'E-mail address that the person submitted in these five minutes.'
 )
 SQL SECURITY DEFINER
@@ -32,8 +34,8 @@ WITH grouped AS
             argMinIf((source_kind, source_name), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
             argMaxIf(device_kind, (occurred_at, hit_id), device_kind NOT IN ('', 'unknown')) AS device,
             argMaxIf((country, city), (occurred_at, hit_id), country != '') AS place,
-            argMaxIf(network_organisation, (occurred_at, hit_id), network_organisation != '') AS network,
-            argMaxIf(company_name, (occurred_at, hit_id), company_name != '') AS company,
+            argMaxIf((network_organisation, network_domain), (occurred_at, hit_id), network_organisation != '' OR network_domain != '') AS network,
+            argMaxIf((company_name, company_domain), (occurred_at, hit_id), company_name != '' OR company_domain != '') AS company,
             argMaxIf(contact_email, (occurred_at, hit_id), contact_email != '') AS email
         FROM {database}.hits
         -- What happened lately arrived lately, and was inserted lately, which by_insertion finds. What arrives late happened
@@ -55,8 +57,10 @@ SELECT
     if(device = '', 'unknown', device) AS device_kind,
     place.1 AS country,
     place.2 AS city,
-    network AS network_organisation,
-    company AS company_name,
+    network.1 AS network_organisation,
+    network.2 AS network_domain,
+    company.1 AS company_name,
+    company.2 AS company_domain,
     email AS contact_email
 FROM grouped
 COMMENT 'Who is on a site now: visitors with a hit in the last five minutes, and the page they are on. Robots are left out.';
@@ -64,21 +68,49 @@ COMMENT 'Who is on a site now: visitors with a hit in the last five minutes, and
 CREATE OR REPLACE VIEW {database}.live_companies{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    company String COMMENT 'Company as a partner names it; else the organisation of the network, which may be an internet provider.',
+    company String COMMENT 'Company as in companies: its domain; where none is known, its name in lower case.',
+    company_name String COMMENT 'Its name, as a partner or the network tells it; empty where an address tells the company.',
+    is_provider Bool COMMENT 'True where nothing but the network tells, and that is an internet provider''s.',
     current_page String COMMENT 'Page that they are on, host and path.',
     visitors UInt64 COMMENT 'Visitors of this company who are on it.',
     contacts Array(String) COMMENT 'E-mail addresses by which they are known, at whatever time they gave them.',
     last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of any of them arrived.'
 )
 SQL SECURITY DEFINER
-AS SELECT
-    l.site AS site,
-    if(l.company_name != '', l.company_name, l.network_organisation) AS company,
-    l.current_page AS current_page,
-    count(DISTINCT l.visitor_id) AS visitors,
-    arraySort(groupUniqArrayIf(c.contact, c.contact != '')) AS contacts,
-    max(l.last_seen) AS last_seen
-FROM {database}.live_visitors AS l
-LEFT JOIN {database}.contact_visitors AS c ON l.site = c.site AND l.visitor_id = c.visitor_id
-GROUP BY l.site, company, l.current_page
-COMMENT 'Which pages are looked at now, and by which companies, one row for each page and company. Robots are left out.';
+AS
+WITH
+    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
+    known AS
+    (
+        SELECT
+            l.site AS site,
+            l.visitor_id AS visitor_id,
+            l.current_page AS page,
+            l.last_seen AS seen,
+            e.contacts AS people,
+            lower(l.network_organisation) AS organisation,
+            lower(l.network_domain) AS organisation_domain,
+            multiIf(l.company_domain != '' OR l.company_name != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by,
+            multiIf(told_by = 'partner', (l.company_name, lower(l.company_domain)), told_by = 'contact_email', ('', e.domain), (l.network_organisation, organisation_domain)) AS named,
+            told_by = 'network' AND NOT has(rules.companies, organisation) AND NOT has(rules.companies, organisation_domain)
+                AND (has(rules.providers, organisation) OR has(rules.providers, organisation_domain) OR match(organisation, rules.words)) AS by_provider
+        FROM {database}.live_visitors AS l
+        LEFT ANY JOIN
+        (
+            SELECT site, visitor_id, domain, contacts
+            FROM {database}.contact_employers
+            WHERE (site, visitor_id) IN (SELECT site, visitor_id FROM {database}.live_visitors)
+        ) AS e ON l.site = e.site AND l.visitor_id = e.visitor_id
+    )
+SELECT
+    site,
+    if(named.2 != '', named.2, lower(named.1)) AS company,
+    argMaxIf(named.1, seen, named.1 != '') AS company_name,
+    CAST(min(by_provider), 'Bool') AS is_provider,
+    page AS current_page,
+    uniqExact(visitor_id) AS visitors,
+    arraySort(groupUniqArrayArray(people)) AS contacts,
+    max(seen) AS last_seen
+FROM known
+GROUP BY site, company, current_page
+COMMENT 'Which pages are looked at now, and by which companies, one row for each page and company: by a partner''s word, else by an address of the visitor, else by their network. Company is empty where none is known. Robots are left out, and who is not named.';

@@ -14,14 +14,29 @@ CREATE OR REPLACE VIEW {database}.visitor_companies{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
+    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
+    -- A visit from home, through a provider, takes nobody from the company whose network they were seen in.
     seen AS
     (
         SELECT
             site,
             visitor_id,
-            argMaxIf((lower(company_domain), lower(company_name)), (ended_at, session_id), company_domain != '' OR company_name != '') AS of_partner,
-            argMaxIf((lower(network_domain), lower(network_organisation)), (ended_at, session_id), network_domain != '' OR network_organisation != '') AS of_network
-        FROM {database}.sessions
+            argMaxIf(named, (matched_how_well, ended_at, session_id), named != ('', '')) AS of_partner,
+            argMaxIf(connected, (by_company, ended_at, session_id), connected != ('', '')) AS of_network
+        FROM
+        (
+            SELECT
+                site,
+                visitor_id,
+                session_id,
+                ended_at,
+                (lower(company_domain), lower(company_name)) AS named,
+                multiIf(partner_matched_by IN ('visitor_id', 'email_hash'), 2, partner_matched_by IN ('email_domain', 'company_domain'), 1, 0) AS matched_how_well,
+                (lower(network_domain) AS domain, lower(network_organisation) AS organisation) AS connected,
+                has(rules.companies, organisation) OR has(rules.companies, domain)
+                    OR NOT (has(rules.providers, organisation) OR has(rules.providers, domain) OR match(organisation, rules.words)) AS by_company
+            FROM {database}.sessions
+        )
         GROUP BY site, visitor_id
     )
 SELECT
@@ -35,7 +50,7 @@ SELECT
 FROM seen AS s
 LEFT ANY JOIN {database}.contact_employers AS e ON s.site = e.site AND s.visitor_id = e.visitor_id
 WHERE company != ''
-COMMENT 'The company of each visitor, from the best that is known of any of their visits. The view companies looks at each visit by itself, so that a visitor may be of several there.';
+COMMENT 'The company of each visitor, from the best that is known of any of their visits, and of what is as good from the last: a partner''s word, an address, a network that is no provider''s. The view companies looks at each visit by itself, so that a visitor may be of several there.';
 
 CREATE OR REPLACE VIEW {database}.contact_interests{on_cluster}
 (

@@ -111,3 +111,32 @@ async fn people_put_right_what_a_name_does_not_tell() {
     })
     .await;
 }
+
+/// Dora is of the mill in whose network she was, also after a visit from home; Cleo of the company that a partner knows her
+/// by herself, also after one from a customer's network.
+#[tokio::test]
+async fn a_visitor_is_of_the_company_that_is_best_known() {
+    let Some(stack) = local::database_or_skip("a_visitor_is_of_the_company_that_is_best_known") else { return };
+    let telecom = |hit| from_network(hit, "Example Telecom AG", "telecom.example");
+    let mut at_customer = known_by(page_view(4, "cleo", DAY, "/"), "ip_range");
+    at_customer.partner.as_mut().unwrap().company_domain = "customer.example".into();
+    let hits = vec![
+        from_network(in_session(page_view(1, "dora", 0, "/"), 0xd1), "Mill Works GmbH", ""),
+        telecom(in_session(page_view(2, "dora", DAY, "/"), 0xd2)),
+        in_session(known_by(page_view(3, "cleo", 0, "/"), "email_hash"), 0xc1),
+        in_session(at_customer, 0xc2),
+        telecom(in_session(page_view(5, "emil", 0, "/"), 0xe1)),
+    ];
+    in_every_state(stack, "best_known", hits, |place, state| {
+        let found = place.query("SELECT visitor_id, company, told_by FROM {database}.visitor_companies ORDER BY 1");
+        let expected =
+            ["cleo\tsteel.example\tpartner", "dora\tmill works gmbh\tnetwork", "emil\ttelecom.example\tnetwork"];
+        assert_eq!(lines(&found), expected, "{state}");
+        // Who says that the mill's network is a provider's, says that it is no better than the other.
+        place.query("INSERT INTO {database}.network_kinds (network, is_provider) VALUES ('mill works gmbh', true)");
+        let dora = "SELECT company FROM {database}.visitor_companies WHERE visitor_id = 'dora'";
+        assert_eq!(place.query(dora), "telecom.example", "{state}");
+        place.query("TRUNCATE TABLE {database}.network_kinds");
+    })
+    .await;
+}

@@ -1,6 +1,8 @@
 //! Who is here now.
 
-use crate::states::{MINUTE, form};
+use schemas::{EnrichedHit, PartnerMatch};
+
+use crate::states::{MINUTE, form, lines};
 use crate::support::{NOON, Place, page_view};
 
 #[tokio::test]
@@ -9,18 +11,33 @@ async fn companies_are_seen_on_the_page_that_they_are_on() {
     let place = Place::migrated(stack, "live_companies").await;
     let now = place.now();
     let ago = |milliseconds: i64| now - milliseconds;
-    let mut hits = vec![
-        form(1, "anna", ago(60 * MINUTE), ["", "Anna@Steel.Example", ""]),
-        page_view(2, "anna", ago(2 * MINUTE), "/"),
-        page_view(3, "anna", ago(MINUTE), "/prices"),
-        page_view(4, "ben", ago(MINUTE), "/prices"),
-        page_view(5, "gone", ago(6 * MINUTE), "/prices"),
+    let from = |mut hit: EnrichedHit<'static>, organisation: &'static str| {
+        hit.network.organisation = organisation.into();
+        hit
+    };
+    let mut of_partner = from(page_view(6, "dora", ago(MINUTE), "/prices"), "Example Telecom AG");
+    of_partner.partner = Some(PartnerMatch { company_domain: "Mill.Example".into(), ..PartnerMatch::default() });
+    place
+        .insert(&[
+            from(form(1, "anna", ago(60 * MINUTE), ["", "Anna@Steel.Example", ""]), "Example Telecom AG"),
+            from(page_view(2, "anna", ago(2 * MINUTE), "/"), "Example Telecom AG"),
+            from(page_view(3, "anna", ago(MINUTE), "/prices"), "Example Telecom AG"),
+            from(page_view(4, "ben", ago(MINUTE), "/prices"), "Steel Works"),
+            from(page_view(5, "gone", ago(6 * MINUTE), "/prices"), "Steel Works"),
+            of_partner,
+            from(page_view(7, "emil", ago(MINUTE), "/prices"), "Example Telecom AG"),
+        ])
+        .await;
+    let columns = "company, company_name, is_provider, current_page, visitors, contacts";
+    let found =
+        place.query(&format!("SELECT {columns} FROM {{database}}.live_companies WHERE site = 'shop' ORDER BY company"));
+    let expected = [
+        "example telecom ag\tExample Telecom AG\ttrue\tshop.example/prices\t1\t[]",
+        "mill.example\t\tfalse\tshop.example/prices\t1\t[]",
+        "steel works\tSteel Works\tfalse\tshop.example/prices\t1\t[]",
+        "steel.example\t\tfalse\tshop.example/prices\t1\t['anna@steel.example']",
     ];
-    hits.iter_mut().for_each(|hit| hit.network.organisation = "Steel Works".into());
-    place.insert(&hits).await;
-    let found = place
-        .query("SELECT company, current_page, visitors, contacts FROM {database}.live_companies WHERE site = 'shop'");
-    assert_eq!(found, "Steel Works\tshop.example/prices\t2\t['anna@steel.example']");
+    assert_eq!(lines(&found), expected);
 }
 
 /// What is told late, replayed or imported happened before: nobody is here for that. What is there twice is one.
