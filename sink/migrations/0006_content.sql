@@ -4,6 +4,7 @@
 --     unnamed_views ─────────┼── pages, pages_between, page_trend
 --     hits ── page_titles ───┘
 --     session_hits ── downloads, outlinks, searches
+--     hits ── content_between, content_trend
 --
 -- Sessions keep which pages were viewed, when and for how long. A visit counts once for a page, however often it was viewed
 -- in it, and so does a visitor.
@@ -272,6 +273,7 @@ SELECT
 FROM counted
 COMMENT 'Pages by day, one row for each. Robots are left out.';
 
+-- By when pages were viewed, not by when visits began: one of days is in each of them, for up to a week.
 CREATE OR REPLACE VIEW {database}.page_trend{on_cluster}
 (
     time DateTime64(0, 'UTC') COMMENT 'When the hour, day or week begins.',
@@ -279,6 +281,9 @@ CREATE OR REPLACE VIEW {database}.page_trend{on_cluster}
     views UInt64 COMMENT 'Page views.',
     visitors UInt64 COMMENT 'Visitors who viewed it; those who are not named are left out.',
     sessions UInt64 COMMENT 'Visits in which it was viewed.',
+    entries UInt64 COMMENT 'Visits that began with it.',
+    exits UInt64 COMMENT 'Visits in which it was the last page.',
+    views_with_time UInt64 COMMENT 'Page views that told how long they were visible: total_visible_ms / views_with_time is the average.',
     total_visible_ms UInt64 COMMENT 'Time that it was visible, milliseconds.'
 )
 SQL SECURITY DEFINER
@@ -288,18 +293,21 @@ AS SELECT
     count() AS views,
     uniqExactIf(visitor_id, visitor_id != '') AS visitors,
     uniqExactIf(session_id, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
+    countIf(is_entry) AS entries,
+    countIf(is_exit) AS exits,
+    countIf(visible_ms > 0) AS views_with_time,
     sum(visible_ms) AS total_visible_ms
-FROM {database}.viewed_pages_between(first_day = {first_day:Date} - 1, last_day = {last_day:Date})
+FROM {database}.viewed_pages_between(first_day = greatest({first_day:Date}, toDate('1970-01-08')) - 7, last_day = {last_day:Date})
 WHERE site = {site:String}
     AND if(startsWith({page:String}, '/'), substring(toString(page), position(page, '/')), toString(page)) LIKE {page:String}
     AND viewed_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND viewed_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
 GROUP BY time, page
-COMMENT 'Views of pages by hour, day or week, days UTC and both included: page_trend(site = ..., first_day = ..., last_day = ..., step = ''hour'', page = ''www.example.com/%''). The page is a LIKE pattern, for the path where it begins with a slash, else for host and path.';
+COMMENT 'Views of pages by hour, day or week, days UTC and both included: page_trend(site = ..., first_day = ..., last_day = ..., step = ''hour'', page = ''www.example.com/%''). The page is a LIKE pattern, for the path where it begins with a slash, else for host and path. What was viewed over a week after its visit began may be left out.';
 
 CREATE OR REPLACE VIEW {database}.downloads{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    target_url String COMMENT 'Address of the file.',
+    target_url String COMMENT 'Address of the file, without its query, which may hold what passes or what somebody typed.',
     file_name String COMMENT 'Last part of its path.',
     downloads UInt64 COMMENT 'Downloads.',
     visitors UInt64 COMMENT 'Visitors who downloaded it.',
@@ -320,8 +328,8 @@ WITH
     )
 SELECT
     h.site AS site,
-    h.target_url AS target_url,
-    decodeURLComponent(arrayElement(splitByChar('/', path(h.target_url)), -1)) AS file_name,
+    cutQueryStringAndFragment(h.target_url) AS target_url,
+    decodeURLComponent(arrayElement(splitByChar('/', path(target_url)), -1)) AS file_name,
     uniqExact(h.hit_id) AS downloads,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
     uniqExactIf(h.session_id, h.session_id != none) AS sessions,
@@ -331,13 +339,13 @@ SELECT
 FROM {database}.session_hits AS h
 LEFT ANY JOIN known AS k ON h.site = k.site AND h.visitor_id = k.visitor_id
 WHERE h.kind = 'download'
-GROUP BY h.site, h.target_url
+GROUP BY h.site, target_url
 COMMENT 'Files that were downloaded, one row each. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    target_url String COMMENT 'Address of the page that was followed.',
+    target_url String COMMENT 'Address of the page that was followed, without its query, which may hold what somebody typed.',
     target_host String COMMENT 'Its host.',
     outlinks UInt64 COMMENT 'How often it was followed.',
     visitors UInt64 COMMENT 'Visitors who followed it.',
@@ -348,8 +356,8 @@ CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
 SQL SECURITY DEFINER
 AS SELECT
     h.site AS site,
-    h.target_url AS target_url,
-    domain(h.target_url) AS target_host,
+    cutQueryStringAndFragment(h.target_url) AS target_url,
+    domain(target_url) AS target_host,
     uniqExact(h.hit_id) AS outlinks,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
     uniqExactIf(h.session_id, h.session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
@@ -357,7 +365,7 @@ AS SELECT
     max(h.occurred_at) AS last_followed_at
 FROM {database}.session_hits AS h
 WHERE h.kind = 'outlink'
-GROUP BY h.site, h.target_url
+GROUP BY h.site, target_url
 COMMENT 'Links to other sites that were followed, one row each. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.searches{on_cluster}
@@ -394,7 +402,7 @@ CREATE OR REPLACE VIEW {database}.content_between{on_cluster}
 )
 SQL SECURITY DEFINER
 AS SELECT
-    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), h.target_url)) AS item,
+    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), cutQueryStringAndFragment(h.target_url))) AS item,
     uniqExact(h.hit_id) AS times,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
     min(h.occurred_at) AS first_at,
@@ -405,3 +413,34 @@ WHERE h.site = {site:String} AND h.kind = {kind:String} AND NOT h.is_bot
     AND toDate(h.received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
 GROUP BY item
 COMMENT 'Files, links, searches or events of some days, both included: content_between(site = ..., first_day = ..., last_day = ..., kind = ''download''), or outlink, search, event.';
+
+CREATE OR REPLACE VIEW {database}.content_trend{on_cluster}
+(
+    time DateTime64(0, 'UTC') COMMENT 'When the hour, day or week begins.',
+    item String COMMENT 'File, link, term in lower case, or name of the event.',
+    times UInt64 COMMENT 'How often.',
+    visitors UInt64 COMMENT 'By how many visitors; those who are not named are left out.'
+)
+SQL SECURITY DEFINER
+AS SELECT
+    dateTrunc({step:String}, at) AS time,
+    item,
+    count() AS times,
+    uniqExactIf(visitor_id, visitor_id != '') AS visitors
+FROM
+(
+    -- A hit may be here twice.
+    SELECT
+        hit_id,
+        min(occurred_at) AS at,
+        any(visitor_id) AS visitor_id,
+        any(if({kind:String} = 'search', lowerUTF8(trim(search_term)), if({kind:String} = 'event', toString(event_name), cutQueryStringAndFragment(target_url)))) AS item
+    FROM {database}.hits AS h
+    WHERE h.site = {site:String} AND h.kind = {kind:String} AND NOT h.is_bot
+        AND toDate(h.received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
+    GROUP BY hit_id
+)
+WHERE at >= toDateTime64({first_day:Date}, 3, 'UTC') AND at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
+    AND item LIKE {item:String}
+GROUP BY time, item
+COMMENT 'Files, links, searches or events by hour, day or week, days UTC and both included: content_trend(site = ..., first_day = ..., last_day = ..., step = ''day'', kind = ''download'', item = ''%.pdf''), or outlink, search, event. The item is a LIKE pattern.';

@@ -14,7 +14,7 @@ fn about(kind: Kind, number: u128, visitor: &'static str, at: i64, what: &'stati
     hit
 }
 
-/// Anna: / (20 s), /a, / again. Ben, the next day: /a (10 s), a file, a link, two searches. Nobody: /a for 5 s.
+/// Anna: / (20 s), /a, / again. Ben, the next day: /a (10 s), a file twice, a link, two searches. Nobody: /a for 5 s.
 fn visits() -> Vec<EnrichedHit<'static>> {
     let mut titled = page_view(1, "anna", 0, "/");
     titled.hit.page_title = "Home".into();
@@ -26,6 +26,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
         in_session(page_view(5, "ben", DAY, "/a"), 0xb1),
         in_session(visible(6, "ben", DAY + 10_000, 5, 10_000), 0xb1),
         in_session(about(Kind::Download, 7, "ben", DAY + MINUTE, "https://shop.example/data.pdf"), 0xb1),
+        in_session(about(Kind::Download, 13, "ben", DAY + MINUTE, "https://shop.example/data.pdf?signed=1"), 0xb1),
         in_session(about(Kind::Outlink, 8, "ben", DAY + MINUTE, "https://other.example/x"), 0xb1),
         in_session(about(Kind::Search, 9, "ben", DAY + MINUTE, " Pump "), 0xb1),
         in_session(about(Kind::Search, 10, "ben", DAY + MINUTE, "pump"), 0xb1),
@@ -58,15 +59,39 @@ async fn trends_are_by_hour_day_or_week() {
     in_every_state(stack, "trends", visits(), |place, state| {
         let trend = |step: &str| {
             place.query(&format!(
-                "SELECT toDateTime(time, 'UTC'), views, visitors, sessions FROM {{database}}.page_trend(site = 'shop', \
+                "SELECT toDateTime(time, 'UTC'), views, visitors, sessions, entries, exits, views_with_time, total_visible_ms FROM {{database}}.page_trend(site = 'shop', \
                  first_day = '2026-03-10', last_day = '2026-03-11', step = '{step}', page = 'shop.example/a') ORDER BY time"
             ))
         };
-        let hours = ["2026-03-10 12:00:00\t1\t1\t1", "2026-03-11 12:00:00\t1\t1\t1", "2026-03-11 13:00:00\t1\t0\t0"];
+        let hours = [
+            "2026-03-10 12:00:00\t1\t1\t1\t0\t0\t0\t0",
+            "2026-03-11 12:00:00\t1\t1\t1\t1\t1\t1\t10000",
+            "2026-03-11 13:00:00\t1\t0\t0\t0\t0\t1\t5000",
+        ];
         assert_eq!(lines(&trend("hour")), hours, "{state}");
-        assert_eq!(lines(&trend("day")), ["2026-03-10 00:00:00\t1\t1\t1", "2026-03-11 00:00:00\t2\t1\t1"], "{state}");
+        let days = ["2026-03-10 00:00:00\t1\t1\t1\t0\t0\t0\t0", "2026-03-11 00:00:00\t2\t1\t1\t1\t1\t2\t15000"];
+        assert_eq!(lines(&trend("day")), days, "{state}");
         // The Monday of that week.
-        assert_eq!(trend("week"), "2026-03-09 00:00:00\t3\t2\t2", "{state}");
+        assert_eq!(trend("week"), "2026-03-09 00:00:00\t3\t2\t2\t1\t1\t2\t15000", "{state}");
+    })
+    .await;
+}
+
+/// A board in a hall shows a page for days: each day has its views, whichever day is asked for.
+#[tokio::test]
+async fn a_visit_of_days_is_in_the_trend_of_each() {
+    let Some(stack) = local::database_or_skip("a_visit_of_days_is_in_the_trend_of_each") else { return };
+    let views =
+        (0..9).map(|number| in_session(page_view(number + 1, "board", number as i64 * 12 * HOUR, "/board"), 0xb1));
+    in_every_state(stack, "board", views.collect(), |place, state| {
+        let views_from = |first_day: &str| {
+            place.query(&format!(
+                "SELECT toDate(time), views, sessions, entries, exits FROM {{database}}.page_trend(site = 'shop', \
+                 first_day = '{first_day}', last_day = '2026-03-20', step = 'day', page = '/board') ORDER BY time"
+            ))
+        };
+        assert_eq!(lines(&views_from("2026-03-13")), ["2026-03-13\t2\t1\t0\t0", "2026-03-14\t2\t1\t0\t1"], "{state}");
+        assert_eq!(lines(&views_from("1970-01-01")).len(), 5, "{state}");
     })
     .await;
 }
@@ -76,13 +101,21 @@ async fn files_links_and_searches_are_counted() {
     let Some(stack) = local::database_or_skip("files_links_and_searches_are_counted") else { return };
     in_every_state(stack, "items", visits(), |place, state| {
         let files = place.query("SELECT file_name, downloads, visitors, sessions FROM {database}.downloads");
-        assert_eq!(files, "data.pdf\t1\t1\t1", "{state}");
+        assert_eq!(files, "data.pdf\t2\t1\t1", "{state}");
         let links = place.query("SELECT target_host, outlinks, visitors, sessions FROM {database}.outlinks");
         assert_eq!(links, "other.example\t1\t1\t1", "{state}");
         let terms = place.query("SELECT term, searches, visitors, sessions FROM {database}.searches");
         assert_eq!(terms, "pump\t2\t1\t1", "{state}");
         let between = "SELECT item, times, visitors FROM {database}.content_between(site = 'shop', first_day = '2026-03-11', last_day = '2026-03-11', kind = 'search')";
         assert_eq!(place.query(between), "pump\t2\t1", "{state}");
+        let trend = |step: &str, kind: &str| {
+            place.query(&format!(
+                "SELECT toDateTime(time, 'UTC'), item, times, visitors FROM {{database}}.content_trend(site = 'shop', \
+                 first_day = '2026-03-10', last_day = '2026-03-11', step = '{step}', kind = '{kind}', item = '%p%') ORDER BY time"
+            ))
+        };
+        assert_eq!(trend("hour", "search"), "2026-03-11 12:00:00\tpump\t2\t1", "{state}");
+        assert_eq!(trend("week", "download"), "2026-03-09 00:00:00\thttps://shop.example/data.pdf\t2\t1", "{state}");
         let before = "SELECT count() FROM {database}.content_between(site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', kind = 'search')";
         assert_eq!(place.query(before), "0", "{state}");
     })
