@@ -13,7 +13,7 @@
 -- up to which insertion all hits are settled. It moves only once all rows of a settling are there: each tells how many
 -- there are. A settling that failed half-way is done again, and what it left is true, as it is what the hits said.
 --
--- An insert stamps its rows before they can be seen, and the sink gives one up after a minute: so the mark stays two minutes
+-- An insert stamps its rows before they can be seen, and ends within 100 s, in the server, too: so the mark stays two minutes
 -- behind, and whatever came later than the mark is settled again the next time. Nothing depends on the order in which rows
 -- became visible but this. Where more than half a million hits came since the mark, settling each of them several times
 -- would cost too much: they wait until they are two minutes old.

@@ -19,6 +19,9 @@ pub const TABLE: &str = "hits";
 
 /// How long a host that failed before may take to say that it is there.
 const TRIAL: Duration = Duration::from_secs(2);
+/// How long an insert may take in the server, which goes on with one that we gave up. Its rows are stamped at its beginning,
+/// and sessions are settled of what was stamped two minutes ago: what could be seen only later would be left out.
+const LONGEST_INSERT: Duration = Duration::from_secs(100);
 
 /// One ClickHouse, or several replicas of one. Cheap to clone.
 #[derive(Clone)]
@@ -118,7 +121,9 @@ impl ClickHouse {
 
     async fn insert_into(&self, server: &Server, token: &str, frames: Bytes) -> Result<(), Fault> {
         let timeout = Some(self.timeout);
+        let longest = self.timeout.min(LONGEST_INSERT).as_secs_f64();
         let client = server.inserts.clone().with_setting("insert_deduplication_token", token);
+        let client = client.with_setting("max_execution_time", longest.to_string());
         let mut insert = client.insert_formatted_with(&self.statement).with_timeouts(timeout, timeout);
         // A server that answers before it has read everything closes the channel: the answer says why.
         let sent = insert.send(frames).await;

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use sink::clickhouse::ClickHouse;
 use sink::error::ExitCode;
 use sink::metrics::Metrics;
 use sink::outcome::Outcome;
 
-use crate::support::{PATIENCE, Place, Running, message, page_view, until};
+use crate::support::{PATIENCE, Place, Running, block, message, page_view, until};
 
 const COUNT: &str = "SELECT count() FROM {database}.hits";
 
@@ -184,4 +185,27 @@ async fn too_many_parts_make_batches_grow() {
     assert!(largest() >= 10 * before, "{before} rows at most before, then {}", largest());
     let metrics = sink.stop().await.metrics;
     assert_eq!((metrics.outcome(Outcome::Inserted).get(), dead(&metrics)), (600, 0));
+}
+
+/// What the sink gave up goes on in no server: its rows would be seen long after the time that they are stamped with.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_insert_that_is_given_up_ends_in_the_server_too() {
+    let Some(stack) = local::stack_or_skip("an_insert_that_is_given_up_ends_in_the_server_too") else { return };
+    let place = Place::migrated(stack, "given_up").await;
+    place.query("CREATE TABLE {database}.slowly (hit_id UUID) ENGINE = MergeTree ORDER BY hit_id");
+    place.query(
+        "CREATE MATERIALIZED VIEW {database}.write_slowly TO {database}.slowly \
+         AS SELECT hit_id FROM {database}.hits WHERE sleepEachRow(0.5) = 0",
+    );
+    let impatient = ClickHouse::new(&place.options(&["--clickhouse-timeout=1"]).clickhouse);
+    let hits: Vec<_> = (0..5).map(|number| page_view(number, "v", 0, "/")).collect();
+    let block = block(0, &hits);
+    assert!(impatient.insert("given/up/0", block.clone()).await.is_err());
+    let at_work = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO {database}.hits%'";
+    until("no server is at it", || place.query(at_work) == "0").await;
+    assert_eq!(place.query("SELECT count() FROM {database}.slowly"), "0");
+    // Sent again to one with time, it is there, and once.
+    place.clickhouse().insert("given/up/0", block).await.unwrap();
+    let found = place.query("SELECT (SELECT count() FROM {database}.slowly), (SELECT count() FROM {database}.hits)");
+    assert_eq!(found, "5\t5");
 }

@@ -185,13 +185,8 @@ impl Place {
     /// Inserts hits straight into the table, as the sink would.
     pub async fn insert(&self, hits: &[EnrichedHit<'_>]) {
         static OFFSET: AtomicI64 = AtomicI64::new(0);
-        let mut columns = sink::hits::HitColumns::default();
         let first = OFFSET.fetch_add(hits.len() as i64, Ordering::Relaxed);
-        for (offset, hit) in (first..).zip(hits) {
-            columns.push(hit, sink::hits::Coordinates { partition: 0, offset });
-        }
-        let block = columns.block().unwrap();
-        self.clickhouse().insert(&format!("test/0/{first}"), block.frames.into()).await.unwrap();
+        self.clickhouse().insert(&format!("test/0/{first}"), block(first, hits)).await.unwrap();
     }
 
     /// Settles the sessions of all hits that are inserted, instead of within a minute.
@@ -310,6 +305,15 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "not in time: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Hits as the sink sends them, from an offset on.
+pub fn block(first: i64, hits: &[EnrichedHit<'_>]) -> bytes::Bytes {
+    let mut columns = sink::hits::HitColumns::default();
+    for (offset, hit) in (first..).zip(hits) {
+        columns.push(hit, sink::hits::Coordinates { partition: 0, offset });
+    }
+    columns.block().unwrap().frames.into()
 }
 
 /// A message as the enricher writes it.
