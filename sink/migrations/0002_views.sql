@@ -1,7 +1,8 @@
 -- What is read straight from hits: each hit with its session, and what the other views leave out.
 --
 -- Ordinary views: they hold nothing, so they are right about hits that came late, out of order or twice. A condition on
--- site reaches hits and reads that site only; one on visitor_id reads little of it, one on occurred_at the days around it.
+-- site reaches hits and reads that site only; one on visitor_id reads little of it. One on a time saves
+-- nothing: session_hits has to see all hits of a visitor.
 --
 -- Robots are in hits and in the view bots, nowhere else.
 

@@ -220,7 +220,7 @@ UNION ALL
 SELECT l.site, l.visitor_id, if(m.person != '', m.person, l.address), l.address, l.evidence, l.linked_since, l.linked_at
 FROM (SELECT * FROM addresses WHERE (site, address) IN (SELECT site, contact FROM {database}.settled_merges)) AS l
 LEFT ANY JOIN {database}.settled_merges AS m FINAL ON l.site = m.site AND l.address = m.contact
-COMMENT 'Which visitors are which contacts now, one row for each pair. A visitor may be several contacts, as on a shared computer. Merges are right up to a minute ago.';
+COMMENT 'Which visitors are which contacts now, one row for each visitor and address: submitted_as, which may be merged with others of the contact. A visitor may be several contacts, as on a shared computer. Merges are right up to a minute ago.';
 
 CREATE OR REPLACE VIEW {database}.contact_history{on_cluster}
 (

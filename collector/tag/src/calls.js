@@ -3,10 +3,10 @@
 import { pickContact } from "./contact.js";
 import { record } from "./hits.js";
 import { collector } from "./install.js";
-import { abandonPage, openPage } from "./page.js";
+import { abandonPage, openPage, reopenPage } from "./page.js";
 import { safely } from "./safely.js";
 import { forgetVisitor } from "./transport.js";
-import { chooseConsent, chooseOptOut, permitted } from "./visitor.js";
+import { chooseConsent, chooseOptOut, permitted, settings } from "./visitor.js";
 
 const CALLS = {
   consent(choice, wording) {
@@ -26,14 +26,18 @@ const CALLS = {
 /** Carries out one call; an unknown one is none. */
 export const call = safely(([name, ...given]) => CALLS[name]?.(...given));
 
-/** Carries out a visitor's choice; where it ends the permission for ids, what holds them goes. */
+/**
+ * Carries out a visitor's choice; where it ends the permission for ids, what holds them goes. Later hits of this page must
+ * not be tied to the earlier ones, as only the ones or the others carry an id: where they will, the page view begins anew.
+ */
 function decide(choose) {
   const hadIds = permitted().ids;
   choose();
-  if (permitted().ids) return;
-  forgetVisitor();
-  // Later hits of this page must not be tied to the earlier ones, which carry an id.
-  if (hadIds) abandonPage();
+  const hasIds = permitted().ids;
+  if (!hasIds) forgetVisitor();
+  if (hadIds && !hasIds) abandonPage();
+  // Before the settings are known no hit has gone out, and all that wait will carry the id.
+  if (hasIds && !hadIds && settings) reopenPage();
 }
 
 function opt(way) {

@@ -14,10 +14,12 @@ let told = 0; // milliseconds, in the last heartbeat
 let since = 0; // when the clock was last looked at; 0 while the page is hidden
 let timer;
 let url = ""; // of the last page view
+let opened; // what it was opened with
 
 /** Begins a page view, ending the one before, which is where the visitor came from. */
 export function openPage(properties, referrer = url || document.referrer) {
   closePage();
+  opened = [properties, referrer];
   id = uuid7();
   visible = told = 0;
   url = location.href;
@@ -37,6 +39,13 @@ function takeTitle() {
 export function abandonPage() {
   id = undefined;
   setPage({});
+}
+
+/** Begins the page view in progress once more, so that no later hit points to what there was of it. */
+export function reopenPage() {
+  const isOpen = id;
+  abandonPage();
+  if (isOpen) openPage(...opened);
 }
 
 const closePage = () => tellDuration({ leave: "1" });

@@ -10,6 +10,7 @@ const pathOf = (address) => new URL(address).pathname;
 const paths = (rows) => rows.map((row) => pathOf(row.page_url));
 const leaves = (rows) => ofKind(rows, "heartbeat").filter((row) => row.properties.leave === "1");
 // Under an objection there may be the hash of the day, but nothing that the browser kept or sent.
+const viewOf = (row) => (isNone(row.page_view_id) ? row.hit_id : row.page_view_id);
 const isRecognised = (row) => ["cookie", "client"].includes(row.visitor_id_source) || !isNone(row.session_id);
 const isNone = (id) => !id || /^[0-]+$/.test(id);
 const idCookies = (cookies) => cookies.filter((name) => /^hitmeter_(visitor|session)$/.test(name));
@@ -229,12 +230,16 @@ export const scenarios = [
       await visitor.page.click("#agree");
       await visitor.rows((rows) => ofKind(rows, "event").length >= 1);
       await visitor.open("/pricing.html");
-      const after = await visitor.rows((rows) => ofKind(rows, "page_view").length >= 2);
+      const after = await visitor.rows((rows) => ofKind(rows, "page_view").length >= 3);
       const consent = ofKind(after, "event").find((row) => row.event_name === "consent");
       check("the consent itself is a row", consent?.consent_measurement, true);
       check("with its wording", consent?.consent_wording, "demo-2026-01");
       const view = ofKind(after, "page_view")[1];
+      check("after: the page is viewed anew", view && pathOf(view.page_url), "/privacy.html");
       check("after: the visitor has an id", view?.visitor_id_source, "client");
+      const earlier = new Set(after.filter((row) => !isRecognised(row)).map(viewOf));
+      const tied = after.filter((row) => isRecognised(row) && earlier.has(viewOf(row)));
+      check("after: no hit points to what was before", tied.length, 0);
       checkThat("after: and a session", view?.session_id, "a UUIDv7", (id) => UUID7.test(id));
       check("after: the cookies", await visitor.cookies(), [
         "hitmeter_consent",
