@@ -420,3 +420,43 @@ FROM known
 WHERE named.1 != '' OR named.2 != ''
 GROUP BY company
 COMMENT 'Companies that visited from one day to another, both included: companies_between(site = ..., first_day = ..., last_day = ...). Columns are those of companies, of the visits of these days.';
+
+CREATE OR REPLACE VIEW {database}.company_sessions{on_cluster}
+(
+    day Date COMMENT 'Day on which it began, UTC.',
+    visitor_id String COMMENT 'Who, unique within a site.',
+    session_id UUID COMMENT 'Session, as in sessions.',
+    started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
+    ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
+    page_views UInt64 COMMENT 'Page views.',
+    visible_duration_ms UInt64 COMMENT 'Time that its pages were visible, milliseconds.',
+    viewed_pages Array(LowCardinality(String)) COMMENT 'Pages in the order in which they were viewed, host and path, one for each page view.',
+    source_kind LowCardinality(String) COMMENT 'Class of the source that brought the visitor.',
+    source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host.',
+    country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
+    told_by String COMMENT 'How the company is known: partner, contact_email or network.'
+)
+SQL SECURITY DEFINER
+AS SELECT
+    s.day AS day,
+    s.visitor_id AS visitor_id,
+    s.session_id AS session_id,
+    s.started_at AS started_at,
+    s.ended_at AS ended_at,
+    s.page_views AS page_views,
+    s.visible_duration_ms AS visible_duration_ms,
+    s.viewed_pages AS viewed_pages,
+    s.source_kind AS source_kind,
+    s.source_name AS source_name,
+    s.country AS country,
+    multiIf(s.company_domain != '' OR s.company_name != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by
+FROM {database}.sessions AS s
+LEFT ANY JOIN (SELECT visitor_id, domain FROM {database}.contact_employers WHERE site = {site:String}) AS e ON s.visitor_id = e.visitor_id
+WHERE s.site = {site:String} AND s.day BETWEEN {first_day:Date} AND {last_day:Date}
+    AND multiIf(
+        s.company_domain != '', lower(s.company_domain),
+        s.company_name != '', lower(s.company_name),
+        e.domain != '', e.domain,
+        s.network_domain != '', lower(s.network_domain),
+        lower(s.network_organisation)) = {company:String}
+COMMENT 'The visits of a company that began from one day to another, both included: company_sessions(site = ..., company = ..., first_day = ..., last_day = ...), the company as companies names it.';

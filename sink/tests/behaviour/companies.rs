@@ -53,6 +53,21 @@ async fn the_evidence_is_weighed_and_providers_are_marked() {
             "telecom.example\tExample Telecom AG\t['network']\t5\ttrue\t1\tfalse\t1\t1\t0\t['ben@gmail.com']\t2026-03-10 12:00:00.000",
         ];
         assert_eq!(lines(&found), expected, "{state}");
+        // Each of these visits is found again under its company.
+        let visits = |company: &str| {
+            place.query(&format!(
+                "SELECT visitor_id, day, told_by FROM {{database}}.company_sessions(site = 'shop', company = '{company}', \
+                 first_day = '2026-03-01', last_day = '2026-03-31') ORDER BY started_at, visitor_id"
+            ))
+        };
+        let of_steel = [
+            "anna\t2026-03-09\tcontact_email",
+            "anna\t2026-03-10\tcontact_email",
+            "cleo\t2026-03-10\tpartner",
+        ];
+        assert_eq!(lines(&visits("steel.example")), of_steel, "{state}");
+        assert_eq!(visits("mill works gmbh"), "dora\t2026-03-10\tnetwork", "{state}");
+        assert_eq!(visits("telecom.example"), "ben\t2026-03-10\tnetwork", "{state}");
         // The ninth of March alone.
         let of_a_day = "SELECT company, visitors, sessions, page_views FROM \
                         {database}.companies_between(site = 'shop', first_day = '2026-03-09', last_day = '2026-03-09')";
