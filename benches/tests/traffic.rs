@@ -134,7 +134,7 @@ fn hard_cases(world: &World, ledger: &Ledger) -> BTreeMap<&'static str, usize> {
         note("clock wrong by months", visit.clock_skew.is_some_and(|skew| skew > 60 * DAY));
         note("known to a partner", visit.known_to_partner(world).is_some());
         note("from another site", first.kind == Kind::PageView && matches!(first.from, CameFrom::Page(..)));
-        note("several sources", visit.origins().collect::<BTreeSet<_>>().len() > 1);
+        note("several sources", visit.origins(world).into_iter().collect::<BTreeSet<_>>().len() > 1);
         let views = visit.actions.iter().map(|action| action.view);
         note(
             "two tabs",

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemas::{Contact, Kind};
+use schemas::{Contact, Kind, SourceKind};
 use uuid::Uuid;
 
 use super::ledger::Ledger;
@@ -69,12 +69,25 @@ impl Visit {
         visible
     }
 
-    /// What brought the visitor, each time: places in [`World::origins`], in order of time.
-    pub fn origins(&self) -> impl DoubleEndedIterator<Item = usize> {
-        self.actions.iter().filter_map(|action| match action.from {
-            CameFrom::Outside(origin, _) => Some(origin),
+    /// What brought the visitor, each time: places in [`World::origins`], in order of time. That they came directly is told
+    /// only where nothing else brought them; and nothing is by page views alone, unless none of these came from outside.
+    #[must_use]
+    pub fn origins(&self, world: &World) -> Vec<usize> {
+        let outside = |action: &Action| match action.from {
+            CameFrom::Outside(origin, _) => Some((action.kind, origin)),
             CameFrom::Page(..) => None,
-        })
+        };
+        let all: Vec<_> = self.actions.iter().filter_map(outside).collect();
+        let those = |chosen: &dyn Fn(Kind, usize) -> bool| -> Vec<usize> {
+            all.iter().filter(|(kind, origin)| chosen(*kind, *origin)).map(|(_, origin)| *origin).collect()
+        };
+        let is_direct = |origin: usize| world.origins[origin].kind == SourceKind::Direct;
+        let choices = [
+            those(&|kind, origin| kind == Kind::PageView && !is_direct(origin)),
+            those(&|kind, _| kind == Kind::PageView),
+            those(&|_, origin| !is_direct(origin)),
+        ];
+        choices.into_iter().find(|origins| !origins.is_empty()).unwrap_or_else(|| those(&|_, _| true))
     }
 
     /// The cards that were submitted in it, each with its action, in order of time.
@@ -108,7 +121,7 @@ impl Ledger {
                 events: visit.actions.len() - viewed().count() - visit.count(Kind::Heartbeat),
                 entry_page: viewed().next().and_then(|action| action.page),
                 exit_page: viewed().next_back().and_then(|action| action.page),
-                origin: visit.origins().next(),
+                origin: visit.origins(world).first().copied(),
                 card: visit.cards(world).next_back().map(|(_, card)| card),
             }
         })

@@ -40,7 +40,7 @@ fn visitor_line(stage: &Stage, site: usize, id: &str, visits: &[&Visit]) -> Stri
     let count = |kind: Kind| visits.iter().map(|visit| visit.count(kind)).sum::<usize>();
     let visible: u64 = visits.iter().flat_map(|visit| visit.visible().into_values()).map(u64::from).sum();
     // A mail that is opened comes from outside, too.
-    let mut origins = visits.iter().flat_map(|visit| visit.origins());
+    let mut origins = visits.iter().flat_map(|visit| visit.origins(world));
     let (first, last) = (origins.next(), origins.next_back());
     let latest = visits.last().unwrap();
     let (agent, city) = (&world.agents[latest.agent], world.city(latest.city));

@@ -97,7 +97,8 @@ async fn two_tabs_are_one_visit() {
     .await;
 }
 
-/// Without a page view, what there is tells the source. Where there are both, a page view does, though it came later.
+/// Without a page view, what there is tells the source. Where there are both, a page view does, though it came later; and
+/// one that came from somewhere before one that came directly.
 #[tokio::test]
 async fn a_source_is_told_by_page_views_where_there_are_any() {
     let Some(stack) = local::database_or_skip("a_source_is_told_by_page_views_where_there_are_any") else { return };
@@ -106,11 +107,18 @@ async fn a_source_is_told_by_page_views_where_there_are_any() {
         in_session(of_old_tab.clone(), 0xa1),
         in_session(from_source(page_view(2, "anna", MINUTE, "/offer"), SourceKind::Mail, "Gmail"), 0xa1),
         in_session(EnrichedHit { hit: hit(Kind::Download, 3, "ben", 0, "/").hit, ..of_old_tab }, 0xb1),
+        // Directly, then by an advertisement, then directly again.
+        in_session(from_source(page_view(4, "cleo", 0, "/"), SourceKind::Direct, ""), 0xc1),
+        in_session(from_source(page_view(5, "cleo", MINUTE, "/"), SourceKind::Campaign, "Ads"), 0xc1),
+        in_session(from_source(page_view(6, "cleo", 2 * MINUTE, "/"), SourceKind::Direct, ""), 0xc1),
+        in_session(from_source(page_view(7, "dora", 0, "/"), SourceKind::Direct, ""), 0xd1),
     ];
     in_every_state(stack, "told_by_views", hits, |place, state| {
         let found = place
-            .query("SELECT visitor_id, source_name, last_source_name FROM {database}.sessions ORDER BY visitor_id");
-        assert_eq!(lines(&found), ["anna\tGmail\tGmail", "ben\tGoogle\tGoogle"], "{state}");
+            .query("SELECT visitor_id, source_kind, source_name, last_source_name FROM {database}.sessions ORDER BY visitor_id");
+        let expected =
+            ["anna\tmail\tGmail\tGmail", "ben\tsearch\tGoogle\tGoogle", "cleo\tcampaign\tAds\tAds", "dora\tdirect\t\t"];
+        assert_eq!(lines(&found), expected, "{state}");
     })
     .await;
 }
