@@ -2,8 +2,9 @@
 //!
 //! What a site promises stands in the file of the sites (`retention_months`), what is done in the TTL of each table, which an
 //! operator may change. Where a table keeps rows of a site for longer, the sink refuses to start. The rule is not understood
-//! here but evaluated, by ClickHouse, for a row of each site. That topics keep nothing for longer than their catalogue says
-//! is checked with the topics themselves.
+//! here but evaluated, by ClickHouse, for a row of each site. A rule that names a site holds only where rows are deleted one
+//! by one: a part has rows of all sites, and where whole parts are deleted, each stays until the last of its rows may go. That
+//! topics keep nothing for longer than their catalogue says is checked with the topics themselves.
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -13,7 +14,10 @@ use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
+use crate::window::setting_of;
 
+/// The setting by which whole parts are deleted only.
+const WHOLE_PARTS: &str = "ttl_only_drop_parts";
 /// Tables with rows about people and page views that expire, and how many months more than hits they may keep. Merges of contacts, which
 /// are decisions, stay until they are removed.
 const TABLES: [(&str, u32); 8] = [
@@ -47,6 +51,16 @@ pub enum RetentionError {
         /// What is declared for this table.
         months: u32,
     },
+    /// Rows of a site are kept until those of all sites may go.
+    #[error(
+        "the TTL of table {table} names a site, but deletes whole parts, which have rows of all sites, so that each row stays as \
+         long as those of the site that keeps them longest; ALTER TABLE {table} MODIFY SETTING {WHOLE_PARTS} = 0 has rows \
+         deleted one by one"
+    )]
+    Mixed {
+        /// The table.
+        table: &'static str,
+    },
     /// The rule can't be evaluated.
     #[error("the TTL of table {table} can't be evaluated for a site: {said}")]
     Rule {
@@ -73,6 +87,14 @@ impl From<RetentionError> for SinkError {
 struct Engine {
     name: String,
     engine: String,
+    /// Whether whole parts are deleted where the engine does not say.
+    default: String,
+}
+
+impl Engine {
+    fn deletes_whole_parts(&self) -> bool {
+        !["0", "false"].contains(&setting_of(&self.engine, WHOLE_PARTS).unwrap_or(&self.default))
+    }
 }
 
 #[derive(Row, Deserialize)]
@@ -86,9 +108,7 @@ struct Site {
 /// # Errors
 /// The first table and site for which rows are kept for longer.
 pub async fn check(clickhouse: &ClickHouse, sites: &Sites) -> Result<(), RetentionError> {
-    let query =
-        format!("SELECT name, engine_full AS engine FROM system.tables WHERE database = '{}'", clickhouse.database());
-    let engines: Vec<Engine> = clickhouse.rows(&query).await.map_err(RetentionError::ClickHouse)?;
+    let engines = engines(clickhouse).await.map_err(RetentionError::ClickHouse)?;
     let declared: Vec<(&str, u32)> = sites.iter().map(|(key, site)| (key, u32::from(site.retention_months))).collect();
     for (table, more) in TABLES {
         let Some(found) = engines.iter().find(|engine| engine.name == table) else { continue };
@@ -101,8 +121,23 @@ pub async fn check(clickhouse: &ClickHouse, sites: &Sites) -> Result<(), Retenti
         if let Some(Site { site, months }) = longer {
             return Err(RetentionError::Longer { table, site, months });
         }
+        if !declared.is_empty() && rules.iter().any(|rule| names_site(rule)) && found.deletes_whole_parts() {
+            return Err(RetentionError::Mixed { table });
+        }
     }
     Ok(())
+}
+
+async fn engines(clickhouse: &ClickHouse) -> Result<Vec<Engine>, Fault> {
+    let default = |settings: &str| format!("(SELECT any(value) FROM system.{settings} WHERE name = '{WHOLE_PARTS}')");
+    let query = format!(
+        "SELECT name, engine_full AS engine, ifNull(if(engine LIKE 'Replicated%', {}, {}), '') AS default \
+         FROM system.tables WHERE database = '{}'",
+        default("replicated_merge_tree_settings"),
+        default("merge_tree_settings"),
+        clickhouse.database()
+    );
+    clickhouse.rows(&query).await
 }
 
 async fn longer(
@@ -156,9 +191,20 @@ fn rules(engine: &str) -> Vec<&str> {
     rules.into_iter().filter(is_deletion).map(|rule| rule.trim().trim_end_matches(" DELETE")).collect()
 }
 
+fn names_site(rule: &str) -> bool {
+    rule.split(|character: char| !character.is_alphanumeric() && character != '_').any(|word| word == "site")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_names_the_column_and_not_a_word_that_has_it_in_it() {
+        assert!(names_site("day + toIntervalMonth(if(site = 'shop', 6, 25))"));
+        assert!(names_site("day + toIntervalMonth(if(`site` IN ('shop'), 6, 25))"));
+        assert!(!names_site("day + toIntervalMonth(if(website = 'shop', 6, 25))"));
+    }
 
     #[test]
     fn only_rules_that_delete_are_looked_at() {

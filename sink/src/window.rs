@@ -174,7 +174,8 @@ async fn windows_of(clickhouse: &ClickHouse, name: &(String, String)) -> Result<
     let defaults: Vec<ServerSetting> = clickhouse.rows(&query).await?;
     let window = |(setting, unit): &(&'static str, Unit)| {
         let default = || defaults.iter().find(|default| default.name == *setting)?.value.parse().ok();
-        let width = setting_of(&found.engine_full, setting).or_else(default).unwrap_or(0);
+        let told = setting_of(&found.engine_full, setting).and_then(|value| value.parse().ok());
+        let width = told.or_else(default).unwrap_or(0);
         Window { table: format!("`{}`.`{}`", name.0, name.1), setting, unit: *unit, width }
     };
     Ok(settings.iter().map(window).collect())
@@ -194,10 +195,10 @@ fn condition((database, table): &(String, String)) -> String {
 }
 
 /// The value of a setting in an engine's description.
-fn setting_of(engine: &str, setting: &str) -> Option<u64> {
+pub(crate) fn setting_of<'a>(engine: &'a str, setting: &str) -> Option<&'a str> {
     let (_, settings) = engine.rsplit_once(" SETTINGS ")?;
     let mut pairs = settings.split(", ").filter_map(|pair| pair.split_once(" = "));
-    pairs.find(|(name, _)| *name == setting)?.1.parse().ok()
+    pairs.find(|(name, _)| *name == setting).map(|(_, value)| value)
 }
 
 /// The statement that makes a window so many blocks wide, or [`WIDE_SECONDS`]. None for one that is as wide already.
@@ -295,11 +296,11 @@ mod tests {
     #[test]
     fn settings_are_read_from_the_engine() {
         let engine = "MergeTree PARTITION BY a ORDER BY b SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 77";
-        assert_eq!(setting_of(engine, "non_replicated_deduplication_window"), Some(77));
+        assert_eq!(setting_of(engine, "non_replicated_deduplication_window"), Some("77"));
         assert_eq!(setting_of(engine, "replicated_deduplication_window"), None);
         let both = "ReplicatedMergeTree('/a', '{replica}') ORDER BY b SETTINGS replicated_deduplication_window_seconds = 5, replicated_deduplication_window = 6";
-        assert_eq!(setting_of(both, "replicated_deduplication_window"), Some(6));
-        assert_eq!(setting_of(both, "replicated_deduplication_window_seconds"), Some(5));
+        assert_eq!(setting_of(both, "replicated_deduplication_window"), Some("6"));
+        assert_eq!(setting_of(both, "replicated_deduplication_window_seconds"), Some("5"));
         assert_eq!(setting_of("Memory", "index_granularity"), None);
     }
 }

@@ -24,6 +24,12 @@ async fn a_table_that_keeps_rows_for_longer_than_a_site_declares_is_refused() {
     assert_eq!(refused(&place, "[sites.blog]\n").await, "");
     assert!(refused(&place, sites).await.starts_with("table hits keeps rows of site \"shop\" for more than 6 months"));
     keep("hits", "toDate(received_at) + INTERVAL if(site = 'shop', 6, 25) MONTH");
+    // A part has rows of all sites, and goes when the last of them may.
+    assert!(refused(&place, sites).await.starts_with("the TTL of table hits names a site, but deletes whole parts"));
+    let delete_rows = |table: &str| {
+        place.query(&format!("ALTER TABLE {{database}}.{table} MODIFY SETTING ttl_only_drop_parts = 0"));
+    };
+    delete_rows("hits");
     assert!(refused(&place, sites).await.starts_with("table settled_sessions keeps rows of site \"shop\""));
     for (table, column) in [
         ("settled_sessions", "day"),
@@ -34,11 +40,19 @@ async fn a_table_that_keeps_rows_for_longer_than_a_site_declares_is_refused() {
         ("audience_changes", "toDate(changed_at)"),
     ] {
         keep(table, &format!("{column} + INTERVAL if(site = 'shop', 6, 25) MONTH"));
+        delete_rows(table);
     }
     assert!(
         refused(&place, sites).await.starts_with("table objections keeps rows of site \"shop\" for more than 7 months")
     );
     keep("objections", "toDate(objected_at) + INTERVAL if(site = 'shop', 7, 26) MONTH");
+    assert_eq!(refused(&place, sites).await, "");
+    place.query("ALTER TABLE {database}.objections MODIFY SETTING ttl_only_drop_parts = true");
+    assert!(refused(&place, sites).await.contains("ALTER TABLE objections MODIFY SETTING ttl_only_drop_parts = 0"));
+    delete_rows("objections");
+    // One rule for all sites may delete whole parts.
+    place.query("ALTER TABLE {database}.hits MODIFY SETTING ttl_only_drop_parts = 1");
+    keep("hits", "toDate(received_at) + INTERVAL 6 MONTH");
     assert_eq!(refused(&place, sites).await, "");
     // A column that the check knows nothing of.
     keep("hits", "toDate(enriched_at) + INTERVAL 1 MONTH");
