@@ -109,6 +109,8 @@ pub struct Definition {
     pub purpose: String,
     /// How many are in it now.
     pub members: u64,
+    /// When this was said, Unix milliseconds; 0 where it was not yet.
+    pub said_at: i64,
 }
 
 impl Definition {
@@ -129,6 +131,16 @@ impl Definition {
         let unknown = || AudienceError::UnknownPurpose(self.audience.clone(), self.purpose.clone());
         let known = || Purpose::value_variants().iter().find(|purpose| purpose.as_str() == self.purpose).copied();
         if self.purpose.is_empty() { Ok(None) } else { known().map(Some).ok_or_else(unknown) }
+    }
+
+    /// What holds as long as nobody said anything else of it since, as SQL.
+    #[must_use]
+    pub fn is_newest(&self, database: &str) -> String {
+        let (site, audience, said_at) = (quote(&self.site), quote(&self.audience), self.said_at);
+        format!(
+            "(SELECT max(changed_at) FROM {database}.audience_definitions WHERE site = {site} AND audience = {audience}) \
+             = fromUnixTimestamp64Milli({said_at}, 'UTC')"
+        )
     }
 
     /// Reads its condition, each time anew: what stands in the table might have been written by somebody else.
@@ -171,11 +183,30 @@ impl Definition {
 /// # Errors
 /// The class of the failure.
 pub async fn definitions(clickhouse: &ClickHouse, site: Option<&str>) -> Result<Vec<Definition>, Fault> {
+    let audiences = format!("SELECT *, defined_at AS changed_at FROM {}.audiences", clickhouse.database());
+    read(clickhouse, &audiences, site).await
+}
+
+/// Those that were dropped and have members nevertheless, as a refresh that was under way let them in.
+///
+/// # Errors
+/// The class of the failure.
+pub async fn dropped(clickhouse: &ClickHouse, site: Option<&str>) -> Result<Vec<Definition>, Fault> {
+    let database = clickhouse.database();
+    let audiences = format!(
+        "SELECT * FROM (SELECT * FROM {database}.audience_definitions FINAL WHERE NOT is_active) AS d \
+         INNER JOIN (SELECT site, audience, count() AS members FROM {database}.audience_members WHERE is_member \
+         GROUP BY site, audience) AS m USING (site, audience)"
+    );
+    read(clickhouse, &audiences, site).await
+}
+
+async fn read(clickhouse: &ClickHouse, audiences: &str, site: Option<&str>) -> Result<Vec<Definition>, Fault> {
     let condition = site.map_or_else(|| "1".to_owned(), |site| format!("site = {}", quote(site)));
     let query = format!(
-        "SELECT toString(site) AS site, audience, toString(members_are) AS members_are, condition, description, purpose, members \
-         FROM {}.audiences WHERE {condition} ORDER BY site, audience",
-        clickhouse.database()
+        "SELECT toString(site) AS site, audience, toString(members_are) AS members_are, condition, description, \
+         toString(purpose) AS purpose, members, toUnixTimestamp64Milli(changed_at) AS said_at \
+         FROM ({audiences}) WHERE {condition} ORDER BY site, audience"
     );
     clickhouse.rows(&query).await
 }

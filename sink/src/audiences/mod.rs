@@ -24,9 +24,10 @@ use tokio_util::sync::CancellationToken;
 use crate::clickhouse::ClickHouse;
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
-use catalogue::{Definition, Members, Purpose, definitions};
+use catalogue::{Definition, Members, Purpose, definitions, dropped};
 use condition::{Condition, ConditionError};
 use options::{Action, DefineOptions, DropOptions, ListOptions, RefreshOptions};
+use refresh::Refreshed;
 
 /// Why a command about audiences can't be done.
 #[derive(Debug, thiserror::Error)]
@@ -109,6 +110,7 @@ async fn define(options: &DefineOptions) -> Result<String, AudienceError> {
         description: options.description.clone(),
         purpose: options.purpose.map(Purpose::as_str).unwrap_or_default().to_owned(),
         members: 0,
+        said_at: 0,
     };
     if options.purpose.is_some() && options.members != Members::Visitors {
         return Err(AudienceError::PurposeOfCompanies(definition.audience));
@@ -154,7 +156,7 @@ async fn list(options: &ListOptions) -> Result<String, AudienceError> {
     let clickhouse = ClickHouse::new(&options.clickhouse);
     let mut out = String::new();
     for found in definitions(&clickhouse, options.site.as_deref()).await? {
-        let Definition { site, audience, members_are, condition, description, purpose, members } = found;
+        let Definition { site, audience, members_are, condition, description, purpose, members, .. } = found;
         // Conditions and descriptions are somebody's words, and must not steer the terminal.
         let plain =
             |text: &str| text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect::<String>();
@@ -180,9 +182,13 @@ async fn drop_audience(options: &DropOptions) -> Result<String, AudienceError> {
             return Err(AudienceError::Needed(definition.audience.clone(), other.audience.clone()));
         }
     }
-    // Dropped first: a refresh that runs meanwhile lets nobody in again.
+    // Dropped first: a refresh that asks from now on lets nobody in. Whom one lets in that has asked already leaves with the next.
     definition.write(&clickhouse, false).await?;
-    let left = refresh::clear(&clickhouse, definition).await?.left;
+    let with_members = dropped(&clickhouse, Some(&options.site)).await?;
+    let left = match with_members.iter().find(|found| found.audience == options.audience) {
+        Some(dropped) => refresh::clear(&clickhouse, dropped).await?.left,
+        None => 0,
+    };
     Ok(format!("audience {} of site {} dropped; {left} left it\n", definition.audience, definition.site))
 }
 
@@ -205,7 +211,8 @@ async fn refresh_rounds(
     }
 }
 
-/// Refreshes all audiences, those that others ask for before these. One that fails keeps none of the others from it.
+/// Refreshes all audiences, those that others ask for before these, and empties those that were dropped. One that fails keeps
+/// none of the others from it.
 ///
 /// # Errors
 /// The first failure, once all others are done.
@@ -215,15 +222,18 @@ pub async fn refresh_all(
     print: &impl Fn(&str),
 ) -> Result<(), AudienceError> {
     let mut failure = None;
-    for (definition, condition) in in_order(clickhouse, definitions(clickhouse, site).await?, &mut failure).await {
-        match refresh::refresh(clickhouse, &definition, &condition).await {
-            Ok(found) if found.entered + found.left > 0 => {
-                let (site, audience) = (&definition.site, &definition.audience);
-                print(&format!("{site}/{audience}: {} in, {} out\n", found.entered, found.left));
-            }
-            Ok(_) => {}
-            Err(error) => failure = failure.or(Some(error)),
-        }
+    let dropped = dropped(clickhouse, site).await?;
+    let ordered = in_order(clickhouse, definitions(clickhouse, site).await?, &mut failure).await;
+    let mut tell = |Definition { site, audience, .. }: &Definition, found| match found {
+        Ok(Refreshed { entered: 0, left: 0 }) => {}
+        Ok(Refreshed { entered, left }) => print(&format!("{site}/{audience}: {entered} in, {left} out\n")),
+        Err(error) => failure = failure.take().or(Some(error)),
+    };
+    for definition in dropped {
+        tell(&definition, refresh::clear(clickhouse, &definition).await);
+    }
+    for (definition, condition) in ordered {
+        tell(&definition, refresh::refresh(clickhouse, &definition, &condition).await);
     }
     failure.map_or(Ok(()), Err)
 }

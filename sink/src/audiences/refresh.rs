@@ -1,7 +1,8 @@
 //! Who fits now, and who came in and went out since the last time.
 //!
 //! The question is asked under limits and with `readonly = 1`, under which ClickHouse writes nothing and lets no query change
-//! a setting. Only what differs from the state that `audience_changes` tells comes back, and is inserted there.
+//! a setting. Only what differs from the state that `audience_changes` tells comes back, and is inserted there. Nothing differs
+//! once somebody has said something else of the audience than what is known here.
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -94,7 +95,7 @@ pub async fn refresh(
     change(clickhouse, definition, &fitting).await
 }
 
-/// Lets all members leave.
+/// Lets all members of one that was dropped leave.
 ///
 /// # Errors
 /// Where ClickHouse can't be used.
@@ -103,12 +104,12 @@ pub async fn clear(clickhouse: &ClickHouse, definition: &Definition) -> Result<R
 }
 
 async fn change(clickhouse: &ClickHouse, definition: &Definition, wanted: &str) -> Result<Refreshed, AudienceError> {
-    let inside = inside(clickhouse.database(), definition);
+    let (inside, is_newest) = (inside(clickhouse.database(), definition), definition.is_newest(clickhouse.database()));
     let query = format!(
         "SELECT member, toBool(max(is_wanted)) AS is_member FROM \
          (SELECT member, 1 AS is_wanted, 0 AS is_inside FROM ({wanted}) \
          UNION ALL SELECT member, 0 AS is_wanted, 1 AS is_inside FROM ({inside})) \
-         GROUP BY member HAVING max(is_wanted) != max(is_inside)"
+         GROUP BY member HAVING max(is_wanted) != max(is_inside) AND {is_newest}"
     );
     let changes: Vec<Change> =
         clickhouse.rows_with(&query, &LIMITS).await.map_err(|fault| untaken(definition, fault))?;

@@ -4,7 +4,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use schemas::{EnrichedHit, VisitorIdSource};
-use sink::audiences::refresh::LIMITS;
+use sink::audiences::catalogue::definitions;
+use sink::audiences::refresh::{LIMITS, Refreshed, refresh};
 use sink::error::SinkError;
 use sink::options::{Command, Options, SERVICE};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ async fn define(place: &Place, name: &str, condition: &str) -> Result<String, Si
     audiences(place, &["define", name, "--site=shop", "--condition", condition]).await
 }
 
-async fn refresh(place: &Place) -> String {
+async fn refresh_once(place: &Place) -> String {
     audiences(place, &["refresh"]).await.unwrap()
 }
 
@@ -68,15 +69,15 @@ async fn members_come_in_and_go_out_as_they_fit() {
         let told = define(&place, "loyal", "sessions >= 2 AND visitor_id != 'x'").await.unwrap();
         assert!(told.contains("2 visitors fit now"), "{told}");
         assert_eq!(members(&place, "loyal"), "[]");
-        assert_eq!(refresh(&place).await, "shop/loyal: 2 in, 0 out\n");
+        assert_eq!(refresh_once(&place).await, "shop/loyal: 2 in, 0 out\n");
         assert_eq!(members(&place, "loyal"), "['anna','ben']", "{arrival:?}");
-        assert_eq!(refresh(&place).await, "");
+        assert_eq!(refresh_once(&place).await, "");
 
         define(&place, "loyal", "sessions BETWEEN 1 AND 2").await.unwrap();
-        assert_eq!(refresh(&place).await, "shop/loyal: 1 in, 1 out\n");
+        assert_eq!(refresh_once(&place).await, "shop/loyal: 1 in, 1 out\n");
         assert_eq!(members(&place, "loyal"), "['ben','cleo']", "{arrival:?}");
         define(&place, "loyal", "TRUE").await.unwrap();
-        refresh(&place).await;
+        refresh_once(&place).await;
         let stays = "SELECT member, count(), countIf(is_member), countIf(left_at < entered_at), \
                      countIf(isNull(left_at) != is_member) FROM {database}.audience_members GROUP BY member ORDER BY member";
         // Anna has been in twice.
@@ -109,10 +110,10 @@ async fn an_audience_of_a_purpose_has_only_who_permits_it() {
     let words = ["define", "shown", "--site=shop", "--condition=TRUE OR FALSE", "--purpose=advertising"];
     let told = audiences(&place, &words).await.unwrap();
     assert!(told.contains("1 visitors fit now"), "{told}");
-    refresh(&place).await;
+    refresh_once(&place).await;
     assert_eq!(members(&place, "shown"), "['anna']");
     place.load(&[answer(7, "anna", 3 * DAY, Some(false))]).await;
-    assert_eq!(refresh(&place).await, "shop/shown: 0 in, 1 out\n");
+    assert_eq!(refresh_once(&place).await, "shop/shown: 0 in, 1 out\n");
     let companies = [&words[..], &["--members=companies"]].concat();
     let refused = audiences(&place, &companies).await.unwrap_err().to_string();
     assert!(refused.contains("--purpose is for visitors"), "{refused}");
@@ -152,7 +153,7 @@ async fn audiences_are_made_of_audiences() {
         define(&place, "a both", "audience('z often') AND audience('y prices')").await.unwrap();
         define(&place, "b either", "audience('z often') OR audience('y prices')").await.unwrap();
         define(&place, "c only", "audience('z often') AND NOT audience('y prices')").await.unwrap();
-        assert_eq!(refresh(&place).await.lines().count(), 5);
+        assert_eq!(refresh_once(&place).await.lines().count(), 5);
         assert_eq!(members(&place, "a both"), "['anna']");
         assert_eq!(members(&place, "b either"), "['anna','ben','cleo']");
         assert_eq!(members(&place, "c only"), "['ben']");
@@ -200,7 +201,7 @@ async fn scores_interests_and_companies_make_audiences() {
         audiences(&place, &["define", "busy", "--site=shop", "--members=companies", "--condition", companies])
             .await
             .unwrap();
-        refresh(&place).await;
+        refresh_once(&place).await;
         assert_eq!(members(&place, "hot"), "['anna','ben']");
         assert_eq!(members(&place, "buyers"), "['anna']");
         assert_eq!(members(&place, "busy"), "['steel.example']");
@@ -277,12 +278,44 @@ async fn several_may_refresh_at_once() {
     let Some(stack) = local::database_or_skip("several_may_refresh_at_once") else { return };
     let place = arrived(stack, "several", Arrival::Plain, visits()).await;
     define(&place, "all", "TRUE").await.unwrap();
-    tokio::join!(refresh(&place), refresh(&place), refresh(&place));
+    tokio::join!(refresh_once(&place), refresh_once(&place), refresh_once(&place));
     assert_eq!(members(&place, "all"), "['anna','ben','cleo']");
     define(&place, "all", "sessions = 1").await.unwrap();
-    tokio::join!(refresh(&place), refresh(&place), refresh(&place));
+    tokio::join!(refresh_once(&place), refresh_once(&place), refresh_once(&place));
     assert_eq!(members(&place, "all"), "['cleo']");
-    assert_eq!(refresh(&place).await, "");
+    assert_eq!(refresh_once(&place).await, "");
+}
+
+/// A refresh knows definitions for as long as its round takes.
+#[tokio::test]
+async fn an_audience_that_is_dropped_or_changed_meanwhile_is_not_filled_again() {
+    let test = "an_audience_that_is_dropped_or_changed_meanwhile_is_not_filled_again";
+    let Some(stack) = local::database_or_skip(test) else { return };
+    let place = arrived(stack, "dropped", Arrival::Plain, visits()).await;
+    let clickhouse = place.clickhouse();
+    define(&place, "all", "TRUE").await.unwrap();
+    let known = definitions(&clickhouse, None).await.unwrap().remove(0);
+    let condition = known.read(&clickhouse).await.unwrap();
+    define(&place, "all", "sessions >= 2").await.unwrap();
+    let nothing = Refreshed::default();
+    assert_eq!(refresh(&clickhouse, &known, &condition).await.unwrap(), nothing);
+    refresh_once(&place).await;
+    assert_eq!(members(&place, "all"), "['anna','ben']");
+
+    let known = definitions(&clickhouse, None).await.unwrap().remove(0);
+    audiences(&place, &["drop", "all", "--site=shop"]).await.unwrap();
+    assert_eq!(refresh(&clickhouse, &known, &condition).await.unwrap(), nothing);
+    assert_eq!(members(&place, "all"), "[]");
+    // One had asked before, and writes after.
+    place.query("INSERT INTO {database}.audience_changes VALUES ('shop', 'all', 'anna', now64(3), true)");
+    assert_eq!(audiences(&place, &["refresh", "--site=blog"]).await.unwrap(), "");
+    assert_eq!(refresh_once(&place).await, "shop/all: 0 in, 1 out\n");
+    assert_eq!(members(&place, "all"), "[]");
+    assert_eq!(refresh_once(&place).await, "");
+
+    // It may come back under its name.
+    define(&place, "all", "TRUE").await.unwrap();
+    assert_eq!(refresh_once(&place).await, "shop/all: 3 in, 0 out\n");
 }
 
 /// With `--every` it goes on over failures until it is told to stop.
