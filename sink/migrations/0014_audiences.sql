@@ -5,7 +5,8 @@
 -- grows with changes, not with members, and holds the whole history. A change that is written twice, by two that refresh at
 -- once, changes nothing: the first of equal changes in a row counts.
 --
--- A person is erased from audiences by deleting the rows of audience_changes under (site, member), after their hits.
+-- A person is erased from audiences by deleting all rows of audience_changes under (site, member), after their hits; a refresh
+-- that asked before may write one after that, so that the sink that erases looks for such rows.
 
 CREATE TABLE IF NOT EXISTS {database}.audience_definitions{on_cluster}
 (

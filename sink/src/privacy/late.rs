@@ -1,6 +1,7 @@
-//! Rows that were stored by a sink that had not heard of a request: one that is cut off from the topic of requests but not from
-//! that of hits stores by what it knew. Nobody can tell it, so the sink that erases looks from time to time at what was stored
-//! since: the names in these rows are held against all directives. Costs nothing where nobody asked anything.
+//! Rows that were stored by somebody who had not heard of a request: a sink that is cut off from the topic of requests but not
+//! from that of hits stores by what it knew, and a refresh of audiences writes what it asked before. Nobody can tell them, so the
+//! sink that erases looks from time to time at what was stored since: the names in these rows are held against all directives.
+//! Costs nothing where nobody asked anything.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -114,15 +115,38 @@ async fn stored_since(clickhouse: &ClickHouse, directives: &Directives, since: i
         return Ok(Vec::new());
     }
     let query = format!(
-        "SELECT toString(site) AS site, visitor_id AS visitor, contact_email AS email, contact_phone AS phone, \
-         min(toUnixTimestamp64Milli(least(occurred_at, received_at))) AS earliest FROM {}.hits \
-         WHERE inserted_at > fromUnixTimestamp64Milli({since}, 'UTC') AND site IN ({}) GROUP BY site, visitor, email, phone",
-        clickhouse.database(),
-        sites.join(", ")
+        "{} UNION ALL {}",
+        hits_since(clickhouse.database(), &sites.join(", "), since),
+        members_since(clickhouse.database(), &sites.join(", "), since)
     );
     let is_wanted =
         |stored: &Stored| stored.erased(directives).next().is_some() || stored.notes(directives).next().is_some();
     clickhouse.rows_where(&query, is_wanted).await
+}
+
+fn hits_since(database: &str, sites: &str, since: i64) -> String {
+    format!(
+        "SELECT toString(site) AS site, visitor_id AS visitor, contact_email AS email, contact_phone AS phone, \
+         min(toUnixTimestamp64Milli(least(occurred_at, received_at))) AS earliest FROM {database}.hits \
+         WHERE inserted_at > fromUnixTimestamp64Milli({since}, 'UTC') AND site IN ({sites}) GROUP BY site, visitor, email, phone"
+    )
+}
+
+/// Who came into an audience or went out, and is no visitor any more: who came back may be in one again.
+fn members_since(database: &str, sites: &str, since: i64) -> String {
+    let changes = format!(
+        "FROM {database}.audience_changes WHERE changed_at > fromUnixTimestamp64Milli({since}, 'UTC') AND site IN ({sites})"
+    );
+    let visitors = ["settled_sessions", "mail_opens"].map(|table| {
+        format!(
+            "SELECT site, visitor_id FROM {database}.{table} WHERE site IN ({sites}) AND visitor_id IN (SELECT member {changes})"
+        )
+    });
+    format!(
+        "SELECT DISTINCT toString(site) AS site, member AS visitor, '' AS email, '' AS phone, toInt64(0) AS earliest {changes} \
+         AND (site, member) NOT IN ({})",
+        visitors.join(" UNION ALL ")
+    )
 }
 
 impl Found {

@@ -16,6 +16,9 @@ pub struct Holding {
     pub time: &'static str,
 }
 
+/// When a row was told that goes whenever it was.
+const WHENEVER: &str = "toDateTime64(0, 3, 'UTC')";
+
 /// Sessions are told of hits: they are deleted whole, and what is left told anew.
 pub const SESSIONS: Holding = Holding {
     table: "settled_sessions",
@@ -34,7 +37,8 @@ pub const HITS: Holding = Holding {
     time: "least(occurred_at, received_at)",
 };
 
-/// What is told of hits once and for all. Deleted last, as by these a visitor is found whose sessions are to be told anew.
+/// What is told of hits once and for all. Changes of audiences go whenever a refresh found them, as that tells nothing of when
+/// there were the visits that made somebody fit; who fits still comes in anew. Deleted last, as by these a visitor is found whose sessions are to be told anew.
 pub const OTHERS: [Holding; 6] = [
     Holding {
         table: "objections",
@@ -45,7 +49,7 @@ pub const OTHERS: [Holding; 6] = [
         ],
         time: "objected_at",
     },
-    Holding { table: "audience_changes", names: &[(SubjectKind::VisitorId, "member")], time: "changed_at" },
+    Holding { table: "audience_changes", names: &[(SubjectKind::VisitorId, "member")], time: WHENEVER },
     Holding {
         table: "contact_merges",
         names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "merged_into")],
@@ -74,7 +78,7 @@ pub const OTHERS: [Holding; 6] = [
 pub const MERGES: Holding = Holding {
     table: "settled_merges",
     names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "person")],
-    time: "toDateTime64(0, 3, 'UTC')",
+    time: WHENEVER,
 };
 
 /// Tables that name no person: settings, counts, and what the sink writes down of its own work. A test holds this and the

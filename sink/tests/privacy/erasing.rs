@@ -8,7 +8,7 @@ use sink::privacy::erase::Step;
 use sink::privacy::tables::{NAMELESS, holdings};
 
 use crate::people::{directive, execute, executor, form, found, keys, publish};
-use crate::support::{Place, hit, page_view};
+use crate::support::{NOON, Place, hit, page_view};
 
 /// A table that is in neither list, or a column that names somebody and is not looked at, fails here.
 #[tokio::test]
@@ -105,6 +105,44 @@ async fn merges_and_opened_mails_are_forgotten() {
     }
     let merged = "SELECT contact, person FROM {database}.merged_contacts";
     assert_eq!(place.query(merged), "ben@steel.example\tben@mill.example");
+}
+
+/// A refresh finds changes until it is told that somebody is gone, and one that asked before that writes after it.
+#[tokio::test]
+async fn changes_of_audiences_go_whenever_a_refresh_found_them() {
+    let Some(stack) = local::stack_or_skip("changes_of_audiences_go_whenever_a_refresh_found_them") else { return };
+    let place = Place::migrated(stack, "members").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    // Ben comes back after he asked.
+    place
+        .load(&[
+            page_view(1, "anna-visitor", 0, "/"),
+            page_view(2, "ben-visitor", 0, "/"),
+            page_view(3, "ben-visitor", 5000, "/"),
+        ])
+        .await;
+    place.stop_settling();
+    let change = |visitor: &str, is_member: bool| {
+        let row = format!("('shop', 'all', '{visitor}', now64(3), {is_member})");
+        place.query(&format!("INSERT INTO {{database}}.audience_changes VALUES {row}"));
+    };
+    change("anna-visitor", true);
+    change("ben-visitor", true);
+    let asked = ["anna-visitor", "ben-visitor"].map(|visitor| PrivacyDirective {
+        issued_at: NOON + 1000,
+        ..directive(&keys, PrivacyAction::Erase, SubjectKind::VisitorId, visitor)
+    });
+    publish(&place, &asked).await;
+    execute(executor(&place, &keys, None).await).await.unwrap();
+    let changes = "SELECT member, is_member FROM {database}.audience_changes ORDER BY ALL";
+    assert_eq!((found(&place, "anna-visitor"), place.query(changes)), (String::new(), String::new()));
+    assert_eq!(place.query("SELECT count() FROM {database}.hits"), "1");
+
+    change("anna-visitor", false);
+    change("ben-visitor", true);
+    execute(executor(&place, &keys, None).await).await.unwrap();
+    assert_eq!((found(&place, "anna-visitor"), place.query(changes)), (String::new(), "ben-visitor\ttrue".to_owned()));
 }
 
 #[tokio::test]
