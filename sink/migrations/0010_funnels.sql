@@ -8,7 +8,8 @@
 -- A step is a kind of hit, and after a colon a LIKE pattern (% is any text, _ any character) for what that kind is about:
 -- 'page_view:/prices%', 'event:signup', 'download:%.pdf', 'search:%pump%', 'form'. What begins with a slash is a page view.
 -- An event is about its name, a download or outlink about its target, a search about its term, everything else about the
--- page: its path where the pattern begins with a slash, else its host and path. 'goal:Order' is the goal of that name.
+-- page: its path where the pattern begins with a slash, else its host and path. 'goal:Order' is the goal of that name, reached
+-- by the hits that conversions has for it: the pattern of a goal is for the path in any case.
 --
 -- These views, and all after them, run with the rights of whoever migrated: readers need no rights on what lies below, and
 -- may be kept from columns of it.
@@ -25,7 +26,7 @@ AS
 WITH
     (SELECT mapFromArrays(groupArray(concat('goal:', goal)), groupArray(concat(kind, ':', pattern))) FROM {database}.goals FINAL WHERE site = {site:String} AND is_active) AS goals_of_site,
     arrayMap(step -> multiIf(startsWith(step, '/'), concat('page_view:', step), mapContains(goals_of_site, step), goals_of_site[step], step), {steps:Array(String)}) AS steps_in_full,
-    arrayMap(step -> (splitByChar(':', step)[1], if(position(step, ':') = 0, '%', substring(step, position(step, ':') + 1))), steps_in_full) AS asked,
+    arrayMap((step, in_full) -> (splitByChar(':', in_full)[1], if(position(in_full, ':') = 0, '%', substring(in_full, position(in_full, ':') + 1)), mapContains(goals_of_site, step)), {steps:Array(String)}, steps_in_full) AS asked,
     toInt64({window_seconds:UInt32}) * 1000 AS window_ms,
     taken AS
     (
@@ -35,7 +36,7 @@ WITH
             toUnixTimestamp64Milli(h.occurred_at) AS at,
             multiIf(h.kind = 'event', toString(h.event_name), h.kind IN ('download', 'outlink'), h.target_url, h.kind = 'search', h.search_term, toString(h.page_path)) AS about,
             if(h.kind IN ('event', 'download', 'outlink', 'search'), about, concat(h.page_host, h.page_path)) AS about_in_full,
-            arrayMap(step -> h.kind = step.1 AND if(startsWith(step.2, '/'), about, about_in_full) LIKE step.2, asked) AS fits
+            arrayMap(step -> h.kind = step.1 AND if(step.3 OR startsWith(step.2, '/'), about, about_in_full) LIKE step.2, asked) AS fits
         FROM {database}.hits AS h
         WHERE h.site = {site:String} AND NOT h.is_bot AND h.visitor_id != ''
             AND h.occurred_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND h.occurred_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')

@@ -133,6 +133,43 @@ async fn steps_are_about_names_targets_terms_and_pages() {
     assert_eq!(taken("['event', 'goal:Nothing']"), "1");
 }
 
+/// A goal is matched as conversions match it: its pattern is for the path, whatever it begins with, and never for the host.
+#[tokio::test]
+async fn a_goal_is_the_same_in_funnels_as_in_conversions() {
+    let Some(stack) = local::database_or_skip("a_goal_is_the_same_in_funnels_as_in_conversions") else { return };
+    let at_checkout = |number, visitor, path| {
+        let mut hit = page_view(number, visitor, 0, path);
+        hit.page.host = "checkout.shop.example".into();
+        hit
+    };
+    let mut file = hit(Kind::Download, 4, "dora", 0, "/");
+    file.hit.target_url = "https://shop.example/get?file=pumps.pdf".into();
+    let hits = vec![
+        at_checkout(1, "anna", "/"),
+        at_checkout(2, "ben", "/checkout/paid"),
+        page_view(3, "cleo", 0, "/checkout"),
+        file,
+        hit(Kind::Search, 5, "emil", 0, "/checkout"),
+    ];
+    let place = arrived(stack, "goals", Arrival::Plain, hits).await;
+    for (pattern, kind, expected) in [
+        ("%checkout%", "page_view", "ben cleo"),
+        ("checkout.shop.example%", "page_view", ""),
+        ("/checkout", "page_view", "cleo"),
+        ("%", "page_view", "anna ben cleo"),
+        ("%file=pumps%", "download", "dora"),
+        ("", "search", "emil"),
+    ] {
+        let goal = "INSERT INTO {database}.goals (site, goal, kind, pattern, changed_at) VALUES ('shop', 'Paid', 'KIND', 'PATTERN', now64(3))";
+        place.query(&goal.replace("KIND", kind).replace("PATTERN", pattern));
+        let reached = "SELECT arrayStringConcat(arraySort(groupUniqArray(visitor_id)), ' ') FROM {database}.";
+        let conversions = place.query(&format!("{reached}conversions"));
+        let asked = "site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', steps = ['goal:Paid'], window_seconds = 600, strict = 0";
+        let funnel = place.query(&format!("{reached}funnel_visitors({asked})"));
+        assert_eq!((funnel.as_str(), conversions.as_str()), (expected, expected), "{kind} {pattern}");
+    }
+}
+
 #[tokio::test]
 async fn an_empty_funnel_has_all_steps() {
     let Some(stack) = local::database_or_skip("an_empty_funnel_has_all_steps") else { return };
