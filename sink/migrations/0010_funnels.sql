@@ -8,8 +8,9 @@
 -- A step is a kind of hit, and after a colon a LIKE pattern (% is any text, _ any character) for what that kind is about:
 -- 'page_view:/prices%', 'event:signup', 'download:%.pdf', 'search:%pump%', 'form'. What begins with a slash is a page view.
 -- An event is about its name, a download or outlink about its target, a search about its term, everything else about the
--- page: its path where the pattern begins with a slash, else its host and path. 'goal:Order' is the goal of that name, reached
--- by the hits that conversions has for it: the pattern of a goal is for the path in any case.
+-- page: its path where the pattern begins with a slash, else its host and path. Of targets the query and fragment are cut off,
+-- and what follows mailto: or tel:, as whoever may not read these could guess them by patterns. 'goal:Order' is the goal of that
+-- name, reached by the hits that conversions has for it: the pattern of a goal is for the path in any case, and for whole targets.
 --
 -- These views, and all after them, run with the rights of whoever migrated: readers need no rights on what lies below, and
 -- may be kept from columns of it.
@@ -35,8 +36,8 @@ WITH
             h.hit_id AS hit,
             toUnixTimestamp64Milli(h.occurred_at) AS at,
             multiIf(h.kind = 'event', toString(h.event_name), h.kind IN ('download', 'outlink'), h.target_url, h.kind = 'search', h.search_term, toString(h.page_path)) AS about,
-            if(h.kind IN ('event', 'download', 'outlink', 'search'), about, concat(h.page_host, h.page_path)) AS about_in_full,
-            arrayMap(step -> h.kind = step.1 AND if(step.3 OR startsWith(step.2, '/'), about, about_in_full) LIKE step.2, asked) AS fits
+            multiIf(h.kind IN ('event', 'search'), about, h.kind IN ('download', 'outlink'), cutQueryStringAndFragment(replaceRegexpOne(about, '(?is)^(mailto|tel|sms):.*', '\\1:')), concat(h.page_host, h.page_path)) AS about_in_full,
+            arrayMap(step -> h.kind = step.1 AND if(step.3 OR (startsWith(step.2, '/') AND h.kind NOT IN ('download', 'outlink')), about, about_in_full) LIKE step.2, asked) AS fits
         FROM {database}.hits AS h
         WHERE h.site = {site:String} AND NOT h.is_bot AND h.visitor_id != ''
             AND h.occurred_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND h.occurred_at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
