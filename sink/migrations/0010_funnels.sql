@@ -3,7 +3,8 @@
 --     steps = ['/', '/prices%', 'form'], window_seconds = 604800, strict = 0)
 --
 -- Days are UTC, and both are included. A hit arrives up to seven days after it happened, never before: the conditions on
--- received_at, which reach the table's key, allow for that. Each hit counts once, however often its row is there.
+-- received_at, which reach the table's key, allow for that. Each hit counts once, however often its row is there. Funnels are of
+-- the hits that are kept; retention and paths of visits, which may be kept for longer.
 --
 -- A step is a kind of hit, and after a colon a LIKE pattern (% is any text, _ any character) for what that kind is about:
 -- 'page_view:/prices%', 'event:signup', 'download:%.pdf', 'search:%pump%', 'form'. What begins with a slash is a page view.
@@ -97,9 +98,11 @@ FROM
 ARRAY JOIN arrayEnumerate(asked) AS number
 COMMENT 'How many visitors took each step of a funnel. Parameters as of funnel_visitors, which names them.';
 
+-- Retention is made of visits, as those know the first time ever also where hits are kept for less time than they are. One
+-- counts when it began and when its pages were viewed; a visit of nothing but heartbeats is none, as its hits are lost.
 CREATE OR REPLACE VIEW {database}.retention{on_cluster}
 (
-    cohort Date COMMENT 'First day of the period in which these visitors came for the first time ever.',
+    cohort Date COMMENT 'First day of the period in which these visitors came for the first time, as far back as visits are kept.',
     period UInt32 COMMENT 'How many periods later: 0 is the first itself.',
     visitors UInt64 COMMENT 'Visitors who came in that period.',
     cohort_visitors UInt64 COMMENT 'Visitors of the cohort.',
@@ -111,12 +114,10 @@ WITH
     came AS
     (
         SELECT
-            h.visitor_id AS who,
-            arraySort(groupUniqArray(toDate(dateTrunc({period:String}, h.occurred_at, 'UTC')))) AS periods
-        FROM {database}.hits AS h
-        WHERE h.site = {site:String} AND NOT h.is_bot AND h.visitor_id_source IN ('cookie', 'client') AND h.visitor_id != ''
-            AND h.kind NOT IN ('heartbeat', 'mail_open')
-            AND h.occurred_at < toDateTime64({last_day:Date} + 1, 3, 'UTC') AND h.received_at < toDateTime64({last_day:Date} + 8, 3, 'UTC')
+            s.visitor_id AS who,
+            arraySort(arrayFilter(began -> began <= {last_day:Date}, groupUniqArrayArray(arrayMap(ms -> toDate(dateTrunc({period:String}, s.started_at + toIntervalMillisecond(ms), 'UTC')), arrayPushFront(s.viewed_at_ms, 0))))) AS periods
+        FROM {database}.sessions AS s
+        WHERE s.site = {site:String} AND s.day <= {last_day:Date} AND NOT s.is_anonymous AND s.page_views + s.events > 0
         GROUP BY who
         HAVING periods[1] >= toDate(dateTrunc({period:String}, {first_day:Date}))
     ),
@@ -134,7 +135,7 @@ SELECT
     visitors / size AS share
 FROM counted
 ARRAY JOIN range(toUInt32(dateDiff({period:String}, first, {last_day:Date})) + 1) AS number
-COMMENT 'Who comes back: visitors by the period of their first visit ever, and how many of them came in each period after it. Visitors who can''t be recognised on another day are left out, and so are robots. Parameters: site; first_day and last_day, UTC, both included; period: day, week (from Monday) or month.';
+COMMENT 'Who comes back: visitors by the period of their first visit that is kept, and how many of them came in each period after it. Visitors who can''t be recognised on another day are left out, and so are robots. Parameters: site; first_day and last_day, UTC, both included; period: day, week (from Monday) or month.';
 
 CREATE OR REPLACE VIEW {database}.paths{on_cluster}
 (

@@ -4,7 +4,9 @@
 -- Rules and thresholds are rows. The newest row of one counts, so it is changed by inserting it again and taken away by
 -- inserting it with is_active = false, for all hits at once, those from before it too. Points decay by whole days, UTC:
 -- those of today count whole, those of one half-life ago half. That makes the score of a day the same whenever it is
--- asked for, and the score now that of today. The cap holds for a rule and a visitor after the decay, in both directions.
+-- asked for, under the same rules and as long as all hits from before it are kept, and the score now that of today. Nothing is
+-- kept but hits and rules: once a hit's time is over or it was erased, its points are gone from each day, the past ones too. The
+-- cap holds for a rule and a visitor after the decay, in both directions.
 
 CREATE TABLE IF NOT EXISTS {database}.score_rules{on_cluster}
 (

@@ -217,6 +217,43 @@ async fn retention_tells_who_comes_back() {
         // Cohorts of the 10th, 15th and 17th, each to the 29th.
         assert_eq!(days.len(), 20 + 15 + 13, "{arrival:?}");
         assert!(days.contains(&"2026-03-10\t7\t1\t1\t1".to_owned()), "{arrival:?}: {days:?}");
+        // Who came before the oldest hit that is kept is no newcomer.
+        place.query("DELETE FROM {database}.hits WHERE occurred_at < '2026-03-01'");
+        assert_eq!(by("week"), weeks, "{arrival:?}");
+    }
+}
+
+/// Anna's visit goes on over midnight; Ben leaves his page open over the next one, and only heartbeats tell of that. Cleo's
+/// page view was lost, and her form is a visit all the same.
+#[tokio::test]
+async fn visitors_came_on_each_day_on_which_they_did_something() {
+    let name = "visitors_came_on_each_day_on_which_they_did_something";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let in_session = |session: u128, mut hit: EnrichedHit<'static>| {
+        hit.hit.session_id = Some(Uuid::from_u128(session));
+        hit
+    };
+    let mut awake = hit(Kind::Heartbeat, 12, "ben", 12 * HOUR + MINUTE, "/");
+    awake.hit.page_view_id = Some(Uuid::from_u128(11));
+    let hits = vec![
+        in_session(1, page_view(1, "anna", 12 * HOUR - MINUTE, "/")),
+        in_session(1, page_view(2, "anna", 12 * HOUR + MINUTE, "/prices")),
+        in_session(2, page_view(11, "ben", 12 * HOUR - MINUTE, "/")),
+        in_session(2, awake),
+        in_session(3, hit(Kind::Heartbeat, 20, "cleo", 12 * HOUR + MINUTE, "/contact")),
+        in_session(3, form(21, "cleo", 12 * HOUR + 2 * MINUTE)),
+        // Of the last day that is asked for, and of the one after.
+        in_session(4, page_view(31, "dora", 36 * HOUR - MINUTE, "/")),
+        in_session(4, page_view(32, "dora", 36 * HOUR + MINUTE, "/")),
+    ];
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "midnight", arrival, hits.clone()).await;
+        let asked = "site = 'shop', first_day = '2026-03-10', last_day = '2026-03-11', period = 'day'";
+        let found = lines(
+            &place,
+            &format!("SELECT cohort, period, visitors FROM {{database}}.retention({asked}) ORDER BY ALL"),
+        );
+        assert_eq!(found, ["2026-03-10\t0\t2", "2026-03-10\t1\t1", "2026-03-11\t0\t2"], "{arrival:?}");
     }
 }
 
