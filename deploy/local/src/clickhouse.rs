@@ -38,6 +38,15 @@ pub const HTTP_PORT_VARIABLE: &str = "HITMETER_CLICKHOUSE_HTTP_PORT";
 /// The variable that moves the native port in the local stack.
 pub const TCP_PORT_VARIABLE: &str = "HITMETER_CLICKHOUSE_TCP_PORT";
 
+/// What a server has that others have not.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Extras<'a> {
+    /// Settings, as elements of its file.
+    pub(crate) settings: &'a str,
+    /// Its own time zone; that of this process otherwise.
+    pub(crate) time_zone: Option<&'a str>,
+}
+
 /// A running ClickHouse on the loopback interface. Dropping it stops it and keeps its data. Three users, all without
 /// a password and from this machine only: `default`, who may do everything, `analyst`, who may read, and
 /// `analyst_without_contacts`, who has the role `analyst` of `docs/analyst.xml`.
@@ -56,7 +65,7 @@ impl ClickHouse {
     /// When Python or the engine is missing, a port is in use, or the server does not come up (with the end of its
     /// log), for instance because another one runs on the same data.
     pub fn start(directory: &Path, http_port: u16, tcp_port: u16) -> Result<Self, LocalError> {
-        Self::start_with(directory, http_port, tcp_port, Fate::Keep, "")
+        Self::start_with(directory, (http_port, tcp_port), Fate::Keep, Extras::default())
     }
 
     /// The same, and keeps what it is asked in `system.query_log`, as servers do where their operators don't forbid it.
@@ -64,15 +73,29 @@ impl ClickHouse {
     /// # Errors
     /// As [`ClickHouse::start`].
     pub fn start_with_query_log(directory: &Path, http_port: u16, tcp_port: u16) -> Result<Self, LocalError> {
-        Self::start_with(directory, http_port, tcp_port, Fate::Keep, QUERY_LOG)
+        let extras = Extras { settings: QUERY_LOG, ..Extras::default() };
+        Self::start_with(directory, (http_port, tcp_port), Fate::Keep, extras)
+    }
+
+    /// The same as [`ClickHouse::start`], for a server whose own time zone is not UTC but that of this IANA name.
+    ///
+    /// # Errors
+    /// As [`ClickHouse::start`].
+    pub fn start_in_time_zone(
+        directory: &Path,
+        http_port: u16,
+        tcp_port: u16,
+        time_zone: &str,
+    ) -> Result<Self, LocalError> {
+        let extras = Extras { time_zone: Some(time_zone), ..Extras::default() };
+        Self::start_with(directory, (http_port, tcp_port), Fate::Keep, extras)
     }
 
     pub(crate) fn start_with(
         directory: &Path,
-        http_port: u16,
-        tcp_port: u16,
+        (http_port, tcp_port): (u16, u16),
         fate: Fate,
-        more: &str,
+        extras: Extras<'_>,
     ) -> Result<Self, LocalError> {
         let engine = Self::available()?;
         require_free(http_port, "ClickHouse", HTTP_PORT_VARIABLE)?;
@@ -80,7 +103,7 @@ impl ClickHouse {
         let configuration = directory.join("config");
         let instance = uuid::Uuid::new_v4().simple().to_string();
         prepare(directory, &configuration)?;
-        let config = config(directory, (http_port, tcp_port), &instance, more);
+        let config = config(directory, (http_port, tcp_port), &instance, extras.settings);
         for (name, text) in [("config.xml", config), ("users.xml", users())] {
             let path = configuration.join(name);
             fs::write(&path, text).map_err(LocalError::file("write", &path))?;
@@ -89,6 +112,8 @@ impl ClickHouse {
         let mut command = Command::new("python3");
         command.arg("-B").arg(Paths::new().deploy().join("launch/clickhouse.py"));
         command.arg(fate.word()).arg(directory).arg(engine).arg(&configuration).arg(directory.join("data"));
+        // The engine does not read the setting that a server has for this.
+        command.envs(extras.time_zone.map(|zone| ("TZ", zone)));
         let log = directory.join("clickhouse.log");
         let mut process = Process::start("ClickHouse", command, &log)?;
         process.wait_until(READY_WITHIN, || answers(http_port, &instance))?;
@@ -212,7 +237,8 @@ fn roles() -> &'static str {
     }
 }
 
-/// `readonly` 2 lets an analyst's driver change settings, as most drivers do; the constraints keep the limits.
+/// `readonly` 2 lets an analyst's driver change settings, as most drivers do; the constraints keep the limits. Days that analysts
+/// ask for are those of visits, wherever the server stands.
 fn users() -> String {
     let limits = [
         ("max_execution_time", ANALYST_SECONDS),
@@ -233,7 +259,7 @@ fn users() -> String {
         "<clickhouse>
   <profiles>
     <default/>
-    <analyst><readonly>2</readonly>{settings}<constraints>{constraints}</constraints></analyst>
+    <analyst><readonly>2</readonly><session_timezone>UTC</session_timezone>{settings}<constraints>{constraints}</constraints></analyst>
   </profiles>
   <quotas><default/></quotas>
   {roles}

@@ -2,7 +2,7 @@
 //! mock broker stands in for Kafka: what needs only ClickHouse runs as ever, a first look at the way of a hit runs on the mock
 //! and says so, and all else is listed as not run.
 
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, Extras};
 use crate::kafka::Kafka;
 use crate::ports::free_port;
 use crate::process::Fate;
@@ -67,7 +67,7 @@ impl TestStack {
         let clickhouse_directory = directory.join("clickhouse");
         let starting = std::thread::spawn(move || {
             let [http_port, tcp_port] = [port()?, port()?];
-            ClickHouse::start_with(&clickhouse_directory, http_port, tcp_port, Fate::Remove, "")
+            ClickHouse::start_with(&clickhouse_directory, (http_port, tcp_port), Fate::Remove, Extras::default())
         });
         let broker = Broker::start(&directory.join("kafka"));
         let clickhouse = starting.join().unwrap_or_else(|_| {

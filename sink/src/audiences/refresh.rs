@@ -21,9 +21,9 @@ const SECONDS: &str = "60";
 /// Changes in one insert.
 const AT_ONCE: usize = 20_000;
 
-/// What a condition is evaluated under.
-pub const LIMITS: [(&str, &str); 3] =
-    [("max_memory_usage", MEMORY), ("max_execution_time", SECONDS), ("readonly", "1")];
+/// What a condition is evaluated under. Days are UTC, as those of visits are, wherever the server stands.
+pub const SETTINGS: [(&str, &str); 4] =
+    [("max_memory_usage", MEMORY), ("max_execution_time", SECONDS), ("session_timezone", "UTC"), ("readonly", "1")];
 
 /// What a refresh of one audience found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub async fn count(
     let fitting = fitting(clickhouse.database(), definition, condition)?;
     let query = format!("SELECT count() AS count FROM ({fitting})");
     let counted: Vec<Count> =
-        clickhouse.rows_with(&query, &LIMITS).await.map_err(|fault| untaken(definition, fault))?;
+        clickhouse.rows_with(&query, &SETTINGS).await.map_err(|fault| untaken(definition, fault))?;
     Ok(counted.first().map_or(0, |row| row.count))
 }
 
@@ -112,7 +112,7 @@ async fn change(clickhouse: &ClickHouse, definition: &Definition, wanted: &str) 
          GROUP BY member HAVING max(is_wanted) != max(is_inside) AND {is_newest}"
     );
     let changes: Vec<Change> =
-        clickhouse.rows_with(&query, &LIMITS).await.map_err(|fault| untaken(definition, fault))?;
+        clickhouse.rows_with(&query, &SETTINGS).await.map_err(|fault| untaken(definition, fault))?;
     for some in changes.chunks(AT_ONCE) {
         write(clickhouse, definition, some).await?;
     }

@@ -3,14 +3,15 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use local::{ClickHouse, TestStack};
 use schemas::{EnrichedHit, VisitorIdSource};
 use sink::audiences::catalogue::definitions;
-use sink::audiences::refresh::{LIMITS, Refreshed, refresh};
+use sink::audiences::refresh::{Refreshed, SETTINGS, refresh};
 use sink::error::SinkError;
 use sink::options::{Command, Options, SERVICE};
 use tokio_util::sync::CancellationToken;
 
-use crate::arrival::{ARRIVALS, Arrival, DAY, arrived, lines};
+use crate::arrival::{ARRIVALS, Arrival, DAY, arrived, lines, today};
 use crate::support::{PATIENCE, Place, page_view, until};
 
 /// What `sink audiences ...` prints.
@@ -208,6 +209,48 @@ async fn scores_interests_and_companies_make_audiences() {
     }
 }
 
+/// A zone in which it is another day now than in UTC.
+fn another_day(stack: &TestStack) -> &'static str {
+    let hour: u8 = stack.query("SELECT toHour(now('UTC'))").unwrap().parse().unwrap();
+    if hour < 11 { "Etc/GMT+12" } else { "Pacific/Kiritimati" }
+}
+
+/// What a day is does not hang on where the server stands: visits are of days in UTC.
+#[tokio::test]
+async fn days_of_conditions_and_of_analysts_are_those_of_visits() {
+    let Some(stack) = local::database_or_skip("days_of_conditions_and_of_analysts_are_those_of_visits") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let [http, tcp] = [local::free_port().unwrap(), local::free_port().unwrap()];
+    let server = ClickHouse::start_in_time_zone(directory.path(), http, tcp, another_day(stack)).unwrap();
+    let place = Place::elsewhere(stack, "zones", &server.url());
+    assert_eq!(place.query("SELECT today() = toDate(now('UTC'))"), "0");
+    place.migrator().apply().await.unwrap();
+    let noon = today(stack);
+    let visits = [(1, "anna", 0), (2, "ben", DAY), (3, "cleo", 2 * DAY)];
+    place.load(&visits.map(|(number, visitor, ago)| page_view(number, visitor, noon - ago, "/"))).await;
+    for (condition, expected) in [
+        ("toDate(last_seen) = today()", "anna"),
+        ("toDate(last_seen) = yesterday()", "ben"),
+        ("toDate(last_seen) = toDate(now()) - INTERVAL 2 DAY", "cleo"),
+        ("last_seen >= today() AND last_seen < today() + INTERVAL 1 DAY", "anna"),
+        ("dateDiff('day', toDate(last_seen), today()) = 1", "ben"),
+    ] {
+        let told = define(&place, "some", condition).await.unwrap();
+        refresh_once(&place).await;
+        let asked = format!(
+            "SELECT arrayStringConcat(groupArray(visitor_id)) FROM {}.visitors WHERE {condition}",
+            place.database
+        );
+        let analyst = local::clickhouse::query(&place.clickhouse_url, "analyst", &asked).unwrap();
+        let found = (members(&place, "some"), analyst);
+        if today(stack) != noon {
+            return; // It is midnight.
+        }
+        assert!(told.contains(": 1 visitors fit now"), "{condition}: {told}");
+        assert_eq!(found, (format!("['{expected}']"), expected.to_owned()), "{condition}");
+    }
+}
+
 /// Whatever stands in a name, a condition or a row that somebody wrote past the command: it stays a text.
 #[tokio::test]
 async fn nothing_gets_out_of_a_condition() {
@@ -264,9 +307,9 @@ async fn conditions_are_evaluated_read_only_within_limits() {
         "CREATE TEMPORARY TABLE mine (a Int8)",
     ] {
         let sql = sql.replace("{database}", &place.database);
-        assert!(clickhouse.rows_with::<u8>(&sql, &LIMITS).await.is_err(), "{sql}");
+        assert!(clickhouse.rows_with::<u8>(&sql, &SETTINGS).await.is_err(), "{sql}");
     }
-    assert_eq!(clickhouse.rows_with::<u64>("SELECT toUInt64(1) AS one", &LIMITS).await.unwrap(), [1]);
+    assert_eq!(clickhouse.rows_with::<u64>("SELECT toUInt64(1) AS one", &SETTINGS).await.unwrap(), [1]);
     for wrong in ["sessions = 'many'", "city", "sessions > [1]", "last_seen LIKE 'x'", "length(sessions) = 1"] {
         assert!(define(&place, "wrong", wrong).await.is_err(), "{wrong}");
     }
