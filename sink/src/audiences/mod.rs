@@ -222,14 +222,14 @@ pub async fn refresh_all(
     print: &impl Fn(&str),
 ) -> Result<(), AudienceError> {
     let mut failure = None;
-    let dropped = dropped(clickhouse, site).await?;
+    let to_empty = dropped(clickhouse, site).await?;
     let ordered = in_order(clickhouse, definitions(clickhouse, site).await?, &mut failure).await;
     let mut tell = |Definition { site, audience, .. }: &Definition, found| match found {
         Ok(Refreshed { entered: 0, left: 0 }) => {}
         Ok(Refreshed { entered, left }) => print(&format!("{site}/{audience}: {entered} in, {left} out\n")),
         Err(error) => failure = failure.take().or(Some(error)),
     };
-    for definition in dropped {
+    for definition in to_empty {
         tell(&definition, refresh::clear(clickhouse, &definition).await);
     }
     for (definition, condition) in ordered {

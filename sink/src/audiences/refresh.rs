@@ -104,7 +104,8 @@ pub async fn clear(clickhouse: &ClickHouse, definition: &Definition) -> Result<R
 }
 
 async fn change(clickhouse: &ClickHouse, definition: &Definition, wanted: &str) -> Result<Refreshed, AudienceError> {
-    let (inside, is_newest) = (inside(clickhouse.database(), definition), definition.is_newest(clickhouse.database()));
+    let database = clickhouse.database();
+    let (inside, is_newest) = (inside(database, definition), definition.is_newest(database));
     let query = format!(
         "SELECT member, toBool(max(is_wanted)) AS is_member FROM \
          (SELECT member, 1 AS is_wanted, 0 AS is_inside FROM ({wanted}) \

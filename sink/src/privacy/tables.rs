@@ -37,8 +37,9 @@ pub const HITS: Holding = Holding {
     time: "least(occurred_at, received_at)",
 };
 
-/// What is told of hits once and for all. Changes of audiences go whenever a refresh found them, as that tells nothing of when
-/// there were the visits that made somebody fit; who fits still comes in anew. Deleted last, as by these a visitor is found whose sessions are to be told anew.
+/// What is told of hits once and for all. Deleted last, as by these a visitor is found whose sessions are to be told anew.
+/// Changes of audiences go whenever a refresh found them: that is not when there were the visits by which somebody fitted, and
+/// who fits still comes in anew.
 pub const OTHERS: [Holding; 6] = [
     Holding {
         table: "objections",
