@@ -307,7 +307,7 @@ COMMENT 'Views of pages by hour, day or week, days UTC and both included: page_t
 CREATE OR REPLACE VIEW {database}.downloads{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    target_url String COMMENT 'Address of the file, without its query, which may hold what passes or what somebody typed.',
+    target_url String COMMENT 'Address of the file, without its query, in which things may stand that pass, or that somebody typed.',
     file_name String COMMENT 'Last part of its path.',
     downloads UInt64 COMMENT 'Downloads.',
     visitors UInt64 COMMENT 'Visitors who downloaded it.',
@@ -328,7 +328,7 @@ WITH
     )
 SELECT
     h.site AS site,
-    cutQueryStringAndFragment(h.target_url) AS target_url,
+    cutQueryStringAndFragment(replaceRegexpOne(h.target_url, '(?is)^(mailto|tel|sms):.*', '\\1:')) AS target_url,
     decodeURLComponent(arrayElement(splitByChar('/', path(target_url)), -1)) AS file_name,
     uniqExact(h.hit_id) AS downloads,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
@@ -345,7 +345,7 @@ COMMENT 'Files that were downloaded, one row each. Robots are left out.';
 CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    target_url String COMMENT 'Address of the page that was followed, without its query, which may hold what somebody typed.',
+    target_url String COMMENT 'Address of the page that was followed, without its query, in which things may stand that somebody typed; of a mail or a call, mailto:, tel: or sms: alone.',
     target_host String COMMENT 'Its host.',
     outlinks UInt64 COMMENT 'How often it was followed.',
     visitors UInt64 COMMENT 'Visitors who followed it.',
@@ -356,7 +356,7 @@ CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
 SQL SECURITY DEFINER
 AS SELECT
     h.site AS site,
-    cutQueryStringAndFragment(h.target_url) AS target_url,
+    cutQueryStringAndFragment(replaceRegexpOne(h.target_url, '(?is)^(mailto|tel|sms):.*', '\\1:')) AS target_url,
     domain(target_url) AS target_host,
     uniqExact(h.hit_id) AS outlinks,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
@@ -394,7 +394,7 @@ COMMENT 'What was searched for on the sites, one row for each term. Robots are l
 
 CREATE OR REPLACE VIEW {database}.content_between{on_cluster}
 (
-    item String COMMENT 'File, link, term in lower case, or name of the event.',
+    item String COMMENT 'File or link, as in downloads and outlinks; term in lower case; or name of the event.',
     times UInt64 COMMENT 'How often.',
     visitors UInt64 COMMENT 'By how many visitors; those who are not named are left out.',
     first_at DateTime64(3, 'UTC') COMMENT 'When for the first time.',
@@ -402,7 +402,7 @@ CREATE OR REPLACE VIEW {database}.content_between{on_cluster}
 )
 SQL SECURITY DEFINER
 AS SELECT
-    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), cutQueryStringAndFragment(h.target_url))) AS item,
+    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), cutQueryStringAndFragment(replaceRegexpOne(h.target_url, '(?is)^(mailto|tel|sms):.*', '\\1:')))) AS item,
     uniqExact(h.hit_id) AS times,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
     min(h.occurred_at) AS first_at,
@@ -417,7 +417,7 @@ COMMENT 'Files, links, searches or events of some days, both included: content_b
 CREATE OR REPLACE VIEW {database}.content_trend{on_cluster}
 (
     time DateTime64(0, 'UTC') COMMENT 'When the hour, day or week begins.',
-    item String COMMENT 'File, link, term in lower case, or name of the event.',
+    item String COMMENT 'File or link, as in downloads and outlinks; term in lower case; or name of the event.',
     times UInt64 COMMENT 'How often.',
     visitors UInt64 COMMENT 'By how many visitors; those who are not named are left out.'
 )
@@ -434,7 +434,7 @@ FROM
         hit_id,
         min(occurred_at) AS at,
         any(visitor_id) AS visitor_id,
-        any(if({kind:String} = 'search', lowerUTF8(trim(search_term)), if({kind:String} = 'event', toString(event_name), cutQueryStringAndFragment(target_url)))) AS item
+        any(if({kind:String} = 'search', lowerUTF8(trim(search_term)), if({kind:String} = 'event', toString(event_name), cutQueryStringAndFragment(replaceRegexpOne(target_url, '(?is)^(mailto|tel|sms):.*', '\\1:'))))) AS item
     FROM {database}.hits AS h
     WHERE h.site = {site:String} AND h.kind = {kind:String} AND NOT h.is_bot
         AND toDate(h.received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8

@@ -14,7 +14,7 @@ fn about(kind: Kind, number: u128, visitor: &'static str, at: i64, what: &'stati
     hit
 }
 
-/// Anna: / (20 s), /a, / again. Ben, the next day: /a (10 s), a file twice, a link, two searches. Nobody: /a for 5 s.
+/// Anna: / (20 s), /a, / again. Ben, the next day: /a (10 s), a file twice, a link, a mail, two searches. Nobody: /a for 5 s.
 fn visits() -> Vec<EnrichedHit<'static>> {
     let mut titled = page_view(1, "anna", 0, "/");
     titled.hit.page_title = "Home".into();
@@ -27,7 +27,8 @@ fn visits() -> Vec<EnrichedHit<'static>> {
         in_session(visible(6, "ben", DAY + 10_000, 5, 10_000), 0xb1),
         in_session(about(Kind::Download, 7, "ben", DAY + MINUTE, "https://shop.example/data.pdf"), 0xb1),
         in_session(about(Kind::Download, 13, "ben", DAY + MINUTE, "https://shop.example/data.pdf?signed=1"), 0xb1),
-        in_session(about(Kind::Outlink, 8, "ben", DAY + MINUTE, "https://other.example/x"), 0xb1),
+        in_session(about(Kind::Outlink, 8, "ben", DAY + MINUTE, "https://other.example/x?mail=ben@x.example#b"), 0xb1),
+        in_session(about(Kind::Outlink, 14, "ben", DAY + MINUTE, "MailTo:ada@shop.example"), 0xb1),
         in_session(about(Kind::Search, 9, "ben", DAY + MINUTE, " Pump "), 0xb1),
         in_session(about(Kind::Search, 10, "ben", DAY + MINUTE, "pump"), 0xb1),
         unnamed(page_view(11, "", DAY + HOUR, "/a")),
@@ -102,8 +103,8 @@ async fn files_links_and_searches_are_counted() {
     in_every_state(stack, "items", visits(), |place, state| {
         let files = place.query("SELECT file_name, downloads, visitors, sessions FROM {database}.downloads");
         assert_eq!(files, "data.pdf\t2\t1\t1", "{state}");
-        let links = place.query("SELECT target_host, outlinks, visitors, sessions FROM {database}.outlinks");
-        assert_eq!(links, "other.example\t1\t1\t1", "{state}");
+        let links = place.query("SELECT target_url, target_host, outlinks, visitors, sessions FROM {database}.outlinks ORDER BY 1");
+        assert_eq!(lines(&links), ["MailTo:\t\t1\t1\t1", "https://other.example/x\tother.example\t1\t1\t1"], "{state}");
         let terms = place.query("SELECT term, searches, visitors, sessions FROM {database}.searches");
         assert_eq!(terms, "pump\t2\t1\t1", "{state}");
         let between = "SELECT item, times, visitors FROM {database}.content_between(site = 'shop', first_day = '2026-03-11', last_day = '2026-03-11', kind = 'search')";
@@ -116,6 +117,8 @@ async fn files_links_and_searches_are_counted() {
         };
         assert_eq!(trend("hour", "search"), "2026-03-11 12:00:00\tpump\t2\t1", "{state}");
         assert_eq!(trend("week", "download"), "2026-03-09 00:00:00\thttps://shop.example/data.pdf\t2\t1", "{state}");
+        let followed = "SELECT item FROM {database}.content_between(site = 'shop', first_day = '2026-03-11', last_day = '2026-03-11', kind = 'outlink') ORDER BY item";
+        assert_eq!(lines(&place.query(followed)), ["MailTo:", "https://other.example/x"], "{state}");
         let before = "SELECT count() FROM {database}.content_between(site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', kind = 'search')";
         assert_eq!(place.query(before), "0", "{state}");
     })
