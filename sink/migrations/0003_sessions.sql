@@ -176,6 +176,8 @@ WITH
             -- Which of several counts: a number is compared sooner than a tuple of time, id and, where a hit was enriched
             -- again, the time of that.
             bitOr(bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(occurred_at)), 84), bitShiftLeft(toUInt128(bitShiftRight(cityHash64(hit_id), 22)), 42)), toUInt128(toUnixTimestamp64Milli(enriched_at))) AS rank,
+            -- The same, for the first: of those of one hit it is the one that was enriched last all the same.
+            bitXor(rank, toUInt128(4398046511103)) AS first_rank,
             -- What somebody came by is told by page views: other hits tell the source of their page again, in whatever tab that
             -- is. And it is told by where they came from rather than by that they came directly.
             bitShiftLeft(toUInt128(2 * (kind = 'page_view') + (source_kind != 'direct')), 126) AS word,
@@ -242,14 +244,14 @@ WITH
             maxMapIf([view_id], [duration_ms], duration_ms > 0 AND (view_id = none OR own_id = home_id)) AS visible,
             groupUniqArrayIf((occurred_at, hit_id, page), kind = 'page_view') AS views,
             groupUniqArrayIf((kind, hit_id), is_action) AS others,
-            argMinIf(brought_by, bitOr(rank, bitXor(word, bitShiftLeft(toUInt128(3), 126))), is_from_outside) AS source,
+            argMinIf(brought_by, bitOr(first_rank, bitXor(word, bitShiftLeft(toUInt128(3), 126))), is_from_outside) AS source,
             argMaxIf((brought_by.1, brought_by.2, brought_by.6), bitOr(rank, word), is_from_outside) AS last_source,
-            argMinIf(client.1, rank, client.1 NOT IN ('', 'unknown')) AS device,
-            argMinIf(client.2, rank, client.2 != '') AS system,
-            argMinIf(client.3, rank, client.3 != '') AS browser_name,
-            argMinIf(client.4, rank, client.4 != '') AS spoken,
-            argMinIf(located, rank, located.1 != '') AS place,
-            argMinIf(connected, rank, connected.1 != '' OR connected.2 != '') AS network,
+            argMinIf(client.1, first_rank, client.1 NOT IN ('', 'unknown')) AS device,
+            argMinIf(client.2, first_rank, client.2 != '') AS system,
+            argMinIf(client.3, first_rank, client.3 != '') AS browser_name,
+            argMinIf(client.4, first_rank, client.4 != '') AS spoken,
+            argMinIf(located, first_rank, located.1 != '') AS place,
+            argMinIf(connected, first_rank, connected.1 != '' OR connected.2 != '') AS network,
             argMaxIf(known, rank, known.3 != '' OR known.4 != '') AS company,
             argMaxIf(submitted.1, rank, submitted.1 != '') AS contact,
             argMaxIf(submitted.2, rank, submitted.2 != '') AS email,

@@ -32,15 +32,13 @@ COMMENT 'Networks whose name misleads, written by hand: INSERT INTO network_kind
 
 CREATE OR REPLACE VIEW {database}.network_rules{on_cluster}
 (
-    providers Array(String) COMMENT 'Networks that people wrote down as internet providers.',
-    companies Array(String) COMMENT 'Networks that people wrote down as companies.',
-    words String COMMENT 'Regular expression: of the others those are providers whose name in lower case matches.'
+    rules Tuple(providers Array(String), companies Array(String), words String) COMMENT 'Networks that people wrote down as providers, and as companies; and a regular expression: of the others those are providers whose name in lower case matches.'
 )
 SQL SECURITY DEFINER
 AS SELECT
-    groupArrayIf(network, is_provider) AS providers,
-    groupArrayIf(network, NOT is_provider) AS companies,
-    '\\b(\\w*tele[ck]om\\w*|telefonica|telenor|telia|telstra|vodafone|orange|verizon|comcast|charter|at&t|swisscom|proximus|telenet|kpn|bouygues|mobile|mobil|cellular|wireless|wifi|broadband|cable|kabel\\w*|fiber|fibre|dsl|isp|internet|communications?|telephone|satellite|starlink|vpn|proxy|hosting|cloud\\w*|datacenter|akamai|fastly|digitalocean|ovh|hetzner|linode|amazon|aws|google|microsoft)\\b' AS words
+    CAST((groupArrayIf(network, is_provider), groupArrayIf(network, NOT is_provider),
+        '\\b(\\w*tele[ck]om\\w*|telefonica|telenor|telia|telstra|vodafone|orange|verizon|comcast|charter|at&t|swisscom|proximus|telenet|kpn|bouygues|mobile|mobil|cellular|wireless|wifi|broadband|cable|kabel\\w*|fiber|fibre|dsl|isp|internet|communications?|telephone|satellite|starlink|vpn|proxy|hosting|cloud\\w*|datacenter|akamai|fastly|digitalocean|ovh|hetzner|linode|amazon|aws|google|microsoft)\\b'),
+        'Tuple(providers Array(String), companies Array(String), words String)') AS rules
 FROM {database}.network_kinds FINAL
 COMMENT 'By what internet providers are told from companies, in one row.';
 
@@ -227,7 +225,7 @@ CREATE OR REPLACE VIEW {database}.companies{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
+    (SELECT rules FROM {database}.network_rules) AS rules,
     counted AS
     (
         SELECT
@@ -336,7 +334,7 @@ CREATE OR REPLACE VIEW {database}.companies_between{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
+    (SELECT rules FROM {database}.network_rules) AS rules,
     counted AS
     (
         SELECT

@@ -328,7 +328,7 @@ WITH
     )
 SELECT
     h.site AS site,
-    cutQueryStringAndFragment(replaceRegexpOne(h.target_url, '(?is)^(mailto|tel|sms):.*', '\\1:')) AS target_url,
+    replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4') AS target_url,
     decodeURLComponent(arrayElement(splitByChar('/', path(target_url)), -1)) AS file_name,
     uniqExact(h.hit_id) AS downloads,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
@@ -345,7 +345,7 @@ COMMENT 'Files that were downloaded, one row each. Robots are left out.';
 CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    target_url String COMMENT 'Address of the page that was followed, without its query, in which things may stand that somebody typed; of a mail or a call, mailto:, tel: or sms: alone.',
+    target_url String COMMENT 'Address of the page that was followed, without its query, in which things may stand that somebody typed; of what is no page, as a mail or a call, the scheme alone: mailto:, tel:.',
     target_host String COMMENT 'Its host.',
     outlinks UInt64 COMMENT 'How often it was followed.',
     visitors UInt64 COMMENT 'Visitors who followed it.',
@@ -356,7 +356,7 @@ CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
 SQL SECURITY DEFINER
 AS SELECT
     h.site AS site,
-    cutQueryStringAndFragment(replaceRegexpOne(h.target_url, '(?is)^(mailto|tel|sms):.*', '\\1:')) AS target_url,
+    replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4') AS target_url,
     domain(target_url) AS target_host,
     uniqExact(h.hit_id) AS outlinks,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
@@ -402,7 +402,7 @@ CREATE OR REPLACE VIEW {database}.content_between{on_cluster}
 )
 SQL SECURITY DEFINER
 AS SELECT
-    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), cutQueryStringAndFragment(replaceRegexpOne(h.target_url, '(?is)^(mailto|tel|sms):.*', '\\1:')))) AS item,
+    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4'))) AS item,
     uniqExact(h.hit_id) AS times,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
     min(h.occurred_at) AS first_at,
@@ -430,17 +430,21 @@ AS SELECT
 FROM
 (
     -- A hit may be here twice.
-    SELECT
-        hit_id,
-        min(occurred_at) AS at,
-        any(visitor_id) AS visitor_id,
-        any(if({kind:String} = 'search', lowerUTF8(trim(search_term)), if({kind:String} = 'event', toString(event_name), cutQueryStringAndFragment(replaceRegexpOne(target_url, '(?is)^(mailto|tel|sms):.*', '\\1:'))))) AS item
-    FROM {database}.hits AS h
-    WHERE h.site = {site:String} AND h.kind = {kind:String} AND NOT h.is_bot
-        AND toDate(h.received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
-    GROUP BY hit_id
+    SELECT hit_id, item, min(occurred_at) AS at, any(visitor_id) AS visitor_id
+    FROM
+    (
+        SELECT
+            hit_id,
+            visitor_id,
+            occurred_at,
+            if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4'))) AS item
+        FROM {database}.hits AS h
+        WHERE h.site = {site:String} AND h.kind = {kind:String} AND NOT h.is_bot
+            AND toDate(h.received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8
+    )
+    WHERE item LIKE {item:String}
+    GROUP BY hit_id, item
 )
 WHERE at >= toDateTime64({first_day:Date}, 3, 'UTC') AND at < toDateTime64({last_day:Date} + 1, 3, 'UTC')
-    AND item LIKE {item:String}
 GROUP BY time, item
 COMMENT 'Files, links, searches or events by hour, day or week, days UTC and both included: content_trend(site = ..., first_day = ..., last_day = ..., step = ''day'', kind = ''download'', item = ''%.pdf''), or outlink, search, event. The item is a LIKE pattern.';

@@ -206,4 +206,4 @@ SELECT
 FROM touched
 ARRAY JOIN [(first_touch, 1, 0), (last_touch, 0, 1)] AS credited
 GROUP BY goal, source_kind, source_name, campaign_source, campaign_medium, campaign_name
-COMMENT 'Which sources brought the conversions of some days, both included: conversion_sources(site = ..., first_day = ..., last_day = ...). Each conversion is credited once by first touch and once by last touch. Those of who is not named are left out; right up to a minute ago, as sessions are.';
+COMMENT 'Which sources brought the conversions of some days, both included: conversion_sources(site = ..., first_day = ..., last_day = ...). Each conversion is credited once by first touch and once by last touch. A visit has one source, and what was reached early in it counts for that, too. Those of who is not named are left out; right up to a minute ago, as sessions are.';

@@ -9,7 +9,7 @@ CREATE OR REPLACE VIEW {database}.live_visitors{on_cluster}
     current_title String COMMENT 'Title of that page.',
     visible_ms UInt64 COMMENT 'Time that pages were visible, of the page views seen in these five minutes, milliseconds.',
     page_views UInt64 COMMENT 'Page views in these five minutes.',
-    source_kind String COMMENT 'Class of the source, where a hit from outside the site is among them; else unknown.',
+    source_kind String COMMENT 'Class of the source, as in sessions, where a hit from outside the site is among them; else unknown.',
     source_name String COMMENT 'Search engine, network, mailer or referring host of that hit.',
     device_kind String COMMENT 'Class of the device.',
     country String COMMENT 'Country, ISO 3166-1 alpha-2.',
@@ -31,7 +31,8 @@ WITH grouped AS
             argMaxIf((concat(page_host, page_path), page_title), (occurred_at, hit_id), page_host != '') AS page,
             arraySum(mapValues(maxMap(map(if(kind = 'page_view', hit_id, page_view_id), duration_ms)))) AS visible,
             uniqExactIf(hit_id, kind = 'page_view') AS views,
-            argMinIf((source_kind, source_name), (occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
+            -- As in sessions: by page views, and by where somebody came from rather than by that they came directly.
+            argMinIf((source_kind, source_name), (kind != 'page_view', source_kind = 'direct', occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
             argMaxIf(device_kind, (occurred_at, hit_id), device_kind NOT IN ('', 'unknown')) AS device,
             argMaxIf((country, city), (occurred_at, hit_id), country != '') AS place,
             argMaxIf((network_organisation, network_domain), (occurred_at, hit_id), network_organisation != '' OR network_domain != '') AS network,
@@ -79,7 +80,7 @@ CREATE OR REPLACE VIEW {database}.live_companies{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
+    (SELECT rules FROM {database}.network_rules) AS rules,
     known AS
     (
         SELECT

@@ -10,7 +10,7 @@
 -- 'page_view:/prices%', 'event:signup', 'download:%.pdf', 'search:%pump%', 'form'. What begins with a slash is a page view.
 -- An event is about its name, a download or outlink about its target, a search about its term, everything else about the
 -- page: its path where the pattern begins with a slash, else its host and path. Of targets the query and fragment are cut off,
--- and what follows mailto: or tel:, as whoever may not read these could guess them by patterns. 'goal:Order' is the goal of that
+-- what logs in, and what follows mailto: or tel:, as whoever may not read these could guess them by patterns. 'goal:Order' is the goal of that
 -- name, reached by the hits that conversions has for it: the pattern of a goal is for the path in any case, and for whole targets.
 --
 -- These views, and all after them, run with the rights of whoever migrated: readers need no rights on what lies below, and
@@ -37,7 +37,7 @@ WITH
             h.hit_id AS hit,
             toUnixTimestamp64Milli(h.occurred_at) AS at,
             multiIf(h.kind = 'event', toString(h.event_name), h.kind IN ('download', 'outlink'), h.target_url, h.kind = 'search', h.search_term, toString(h.page_path)) AS about,
-            multiIf(h.kind IN ('event', 'search'), about, h.kind IN ('download', 'outlink'), cutQueryStringAndFragment(replaceRegexpOne(about, '(?is)^(mailto|tel|sms):.*', '\\1:')), concat(h.page_host, h.page_path)) AS about_in_full,
+            multiIf(h.kind IN ('event', 'search'), about, h.kind IN ('download', 'outlink'), replaceRegexpOne(about, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4'), concat(h.page_host, h.page_path)) AS about_in_full,
             arrayMap(step -> h.kind = step.1 AND if(step.3 OR (startsWith(step.2, '/') AND h.kind NOT IN ('download', 'outlink')), about, about_in_full) LIKE step.2, asked) AS fits
         FROM {database}.hits AS h
         WHERE h.site = {site:String} AND NOT h.is_bot AND h.visitor_id != ''
@@ -99,7 +99,7 @@ ARRAY JOIN arrayEnumerate(asked) AS number
 COMMENT 'How many visitors took each step of a funnel. Parameters as of funnel_visitors, which names them.';
 
 -- Retention is made of visits, as those know the first time ever also where hits are kept for less time than they are. One
--- counts when it began and when its pages were viewed; a visit of nothing but heartbeats is none, as its hits are lost.
+-- counts when it began and when its pages were viewed; one in which nothing was viewed or done, as of heartbeats, is none.
 CREATE OR REPLACE VIEW {database}.retention{on_cluster}
 (
     cohort Date COMMENT 'First day of the period in which these visitors came for the first time, as far back as visits are kept.',

@@ -14,7 +14,7 @@ CREATE OR REPLACE VIEW {database}.visitor_companies{on_cluster}
 SQL SECURITY DEFINER
 AS
 WITH
-    (SELECT CAST((providers, companies, words), 'Tuple(providers Array(String), companies Array(String), words String)') FROM {database}.network_rules) AS rules,
+    (SELECT rules FROM {database}.network_rules) AS rules,
     -- A visit from home, through a provider, takes nobody from the company whose network they were seen in.
     seen AS
     (
@@ -22,7 +22,7 @@ WITH
             site,
             visitor_id,
             argMaxIf(named, (matched_how_well, ended_at, session_id), named != ('', '')) AS of_partner,
-            argMaxIf(connected, (by_company, ended_at, session_id), connected != ('', '')) AS of_network
+            argMaxIf(connected, (NOT by_provider, ended_at, session_id), connected != ('', '')) AS of_network
         FROM
         (
             SELECT
@@ -33,8 +33,8 @@ WITH
                 (lower(company_domain), lower(company_name)) AS named,
                 multiIf(partner_matched_by IN ('visitor_id', 'email_hash'), 2, partner_matched_by IN ('email_domain', 'company_domain'), 1, 0) AS matched_how_well,
                 (lower(network_domain) AS domain, lower(network_organisation) AS organisation) AS connected,
-                has(rules.companies, organisation) OR has(rules.companies, domain)
-                    OR NOT (has(rules.providers, organisation) OR has(rules.providers, domain) OR match(organisation, rules.words)) AS by_company
+                NOT has(rules.companies, organisation) AND NOT has(rules.companies, domain)
+                    AND (has(rules.providers, organisation) OR has(rules.providers, domain) OR match(organisation, rules.words)) AS by_provider
             FROM {database}.sessions
         )
         GROUP BY site, visitor_id

@@ -28,7 +28,6 @@ pub const CLASSES: [&str; 5] = ["retry", "other_replica", "slow_down", "halt", "
 
 /// What one server can't do at the moment, for reasons that its replicas need not share.
 const ELSEWHERE: &[(u32, &str)] = &[
-    (159, "TIMEOUT_EXCEEDED"),
     (209, "SOCKET_TIMEOUT"),
     (210, "NETWORK_ERROR"),
     (225, "NO_ZOOKEEPER"),

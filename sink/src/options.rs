@@ -119,7 +119,7 @@ pub struct ClickHouseOptions {
     /// Database
     #[arg(long, value_name = "NAME", default_value = "hitmeter", value_parser = identifier)]
     pub clickhouse_database: String,
-    /// How long a request may take before it is given up and sent again
+    /// How long a request may take before it is given up and sent again; an insert of hits 100 s at most
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub clickhouse_timeout: Duration,
 }

@@ -36,7 +36,7 @@ function decide(choose) {
   const hasIds = permitted().ids;
   if (!hasIds) forgetVisitor();
   if (hadIds && !hasIds) abandonPage();
-  // Before the settings are known no hit has gone out, and all that wait will carry the id.
+  // Before the settings are known hits wait, and will carry the id; what went out all the same, main.js sees to.
   if (hasIds && !hadIds && settings) reopenPage();
 }
 

@@ -8,6 +8,9 @@ import { whenIdle } from "./safely.js";
 import { enqueue, isLeaving } from "./transport.js";
 import { consent, permitted, sessionId, settings, visitorId } from "./visitor.js";
 
+/** Whether hits went out before the site's settings were known, and so without an id. */
+export let wentEarly = false;
+
 let drafts = [];
 let page = {};
 
@@ -39,6 +42,7 @@ export function finishDrafts() {
   const waiting = drafts;
   drafts = [];
   const rules = settings || UNKNOWN;
+  wentEarly ||= !settings && waiting.length;
   for (const draft of waiting) for (const hit of expand(draft, rules)) finish(hit, rules);
 }
 

@@ -3,10 +3,10 @@
 //   page, links, forms, calls -> hits (drafts until the settings are known) -> transport -> POST /v1/hits
 
 import { call } from "./calls.js";
-import { finishDrafts } from "./hits.js";
+import { finishDrafts, wentEarly } from "./hits.js";
 import { collector, site } from "./install.js";
 import { listen } from "./listeners.js";
-import { followPage } from "./page.js";
+import { followPage, reopenPage } from "./page.js";
 import { STRICT } from "./permission.js";
 import { on, safely } from "./safely.js";
 import { forgetVisitor, retryIn } from "./transport.js";
@@ -19,7 +19,10 @@ function learnSettings() {
     .then(
       safely((told) => {
         setSettings({ ...STRICT, ...told });
-        if (permitted().ids) retryIn(0);
+        if (permitted().ids) {
+          retryIn(0);
+          if (wentEarly) reopenPage();
+        }
         // Not being able to ask is no withdrawal: what earlier pages kept then stays.
         else if (told) forgetVisitor();
         finishDrafts();

@@ -41,11 +41,10 @@ export function abandonPage() {
   setPage({});
 }
 
-/** Begins the page view in progress once more, so that no later hit points to what there was of it. */
+/** Begins the last page view once more, so that no later hit points to what there was of it. */
 export function reopenPage() {
-  const isOpen = id;
   abandonPage();
-  if (isOpen) openPage(...opened);
+  if (opened) openPage(...opened);
 }
 
 const closePage = () => tellDuration({ leave: "1" });

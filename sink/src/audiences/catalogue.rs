@@ -133,14 +133,18 @@ impl Definition {
         if self.purpose.is_empty() { Ok(None) } else { known().map(Some).ok_or_else(unknown) }
     }
 
-    /// What holds as long as nobody said anything else of it since, as SQL.
-    #[must_use]
-    pub fn is_newest(&self, database: &str) -> String {
-        let (site, audience, said_at) = (quote(&self.site), quote(&self.audience), self.said_at);
-        format!(
-            "(SELECT max(changed_at) FROM {database}.audience_definitions WHERE site = {site} AND audience = {audience}) \
-             = fromUnixTimestamp64Milli({said_at}, 'UTC')"
-        )
+    /// Whether nobody has said anything else of it since.
+    ///
+    /// # Errors
+    /// Where ClickHouse can't be asked.
+    pub async fn is_newest(&self, clickhouse: &ClickHouse) -> Result<bool, Fault> {
+        let (database, said_at) = (clickhouse.database(), self.said_at);
+        let (site, audience) = (quote(&self.site), quote(&self.audience));
+        let query = format!(
+            "SELECT audience FROM {database}.audience_definitions WHERE site = {site} AND audience = {audience} \
+             AND changed_at > fromUnixTimestamp64Milli({said_at}, 'UTC') LIMIT 1"
+        );
+        Ok(clickhouse.rows::<String>(&query).await?.is_empty())
     }
 
     /// Reads its condition, each time anew: what stands in the table might have been written by somebody else.

@@ -1,8 +1,8 @@
 //! Who fits now, and who came in and went out since the last time.
 //!
 //! The question is asked under limits and with `readonly = 1`, under which ClickHouse writes nothing and lets no query change
-//! a setting. Only what differs from the state that `audience_changes` tells comes back, and is inserted there. Nothing differs
-//! once somebody has said something else of the audience than what is known here.
+//! a setting. Only what differs from the state that `audience_changes` tells comes back, and is inserted there, unless
+//! somebody has said something else of the audience meanwhile than what is known here.
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -105,15 +105,19 @@ pub async fn clear(clickhouse: &ClickHouse, definition: &Definition) -> Result<R
 
 async fn change(clickhouse: &ClickHouse, definition: &Definition, wanted: &str) -> Result<Refreshed, AudienceError> {
     let database = clickhouse.database();
-    let (inside, is_newest) = (inside(database, definition), definition.is_newest(database));
+    let inside = inside(database, definition);
     let query = format!(
         "SELECT member, toBool(max(is_wanted)) AS is_member FROM \
          (SELECT member, 1 AS is_wanted, 0 AS is_inside FROM ({wanted}) \
          UNION ALL SELECT member, 0 AS is_wanted, 1 AS is_inside FROM ({inside})) \
-         GROUP BY member HAVING max(is_wanted) != max(is_inside) AND {is_newest}"
+         GROUP BY member HAVING max(is_wanted) != max(is_inside)"
     );
     let changes: Vec<Change> =
         clickhouse.rows_with(&query, &SETTINGS).await.map_err(|fault| untaken(definition, fault))?;
+    // The question may have taken a minute.
+    if !definition.is_newest(clickhouse).await? {
+        return Ok(Refreshed::default());
+    }
     for some in changes.chunks(AT_ONCE) {
         write(clickhouse, definition, some).await?;
     }

@@ -64,6 +64,8 @@ impl Table {
             let value = match kind.as_str() {
                 "Date" => "'2026-03-10'",
                 time if time.starts_with("DateTime64") => "'2026-03-10 12:00:00'",
+                "String" if name == "kind" => "'outlink'",
+                "String" if name == "item" || name == "page" => "'%'",
                 "String" => "'day'",
                 "Array(String)" => "['/', 'form']",
                 _ => "1",
@@ -278,7 +280,7 @@ async fn the_role_of_analysts_reads_all_but_what_people_told_of_themselves() {
         let names: Vec<_> = seen.iter().map(|column| column.name.as_str()).collect();
         if !names.is_empty() && table.is_read_by_analysts() {
             let seen = ask(&format!("SELECT {} FROM {expression}", names.join(", "))).unwrap();
-            assert!(!seen.contains("ada@"), "{expression}: {seen}");
+            assert!(!seen.contains("ada@") && !seen.contains("+4930"), "{expression}: {seen}");
         }
     }
     // What a visitor typed, and stands in the addresses that links lead to.

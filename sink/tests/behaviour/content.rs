@@ -27,7 +27,10 @@ fn visits() -> Vec<EnrichedHit<'static>> {
         in_session(visible(6, "ben", DAY + 10_000, 5, 10_000), 0xb1),
         in_session(about(Kind::Download, 7, "ben", DAY + MINUTE, "https://shop.example/data.pdf"), 0xb1),
         in_session(about(Kind::Download, 13, "ben", DAY + MINUTE, "https://shop.example/data.pdf?signed=1"), 0xb1),
-        in_session(about(Kind::Outlink, 8, "ben", DAY + MINUTE, "https://other.example/x?mail=ben@x.example#b"), 0xb1),
+        in_session(
+            about(Kind::Outlink, 8, "ben", DAY + MINUTE, "https://ben:secret@other.example/x?mail=ben@x.example#b"),
+            0xb1,
+        ),
         in_session(about(Kind::Outlink, 14, "ben", DAY + MINUTE, "MailTo:ada@shop.example"), 0xb1),
         in_session(about(Kind::Search, 9, "ben", DAY + MINUTE, " Pump "), 0xb1),
         in_session(about(Kind::Search, 10, "ben", DAY + MINUTE, "pump"), 0xb1),

@@ -150,7 +150,8 @@ async fn an_answered_banner_and_a_name_end_no_bounce() {
 async fn a_hit_that_was_enriched_again_counts_as_it_was_last() {
     let Some(stack) = local::database_or_skip("a_hit_that_was_enriched_again_counts_as_it_was_last") else { return };
     let of_company = |number: u128, visitor: &'static str, name: &'static str, enriched_at: i64| {
-        let mut hit = in_session(page_view(number, visitor, 0, "/"), number);
+        let mut hit = from_source(in_session(page_view(number, visitor, 0, "/"), number), SourceKind::Search, name);
+        hit.network.organisation = name.into();
         hit.enriched_at = NOON + enriched_at;
         hit.partner = Some(PartnerMatch { company_name: name.into(), ..PartnerMatch::default() });
         hit
@@ -162,8 +163,10 @@ async fn a_hit_that_was_enriched_again_counts_as_it_was_last() {
         of_company(2, "ben", "Steel", DAY),
     ];
     in_every_state(stack, "enriched_again", hits, |place, state| {
-        let found = place.query("SELECT visitor_id, company_name FROM {database}.sessions ORDER BY visitor_id");
-        assert_eq!(lines(&found), ["anna\tSteel", "ben\tSteel"], "{state}");
+        let columns = "company_name, network_organisation, source_name, last_source_name";
+        let found =
+            place.query(&format!("SELECT visitor_id, {columns} FROM {{database}}.sessions ORDER BY visitor_id"));
+        assert_eq!(lines(&found), ["anna\tSteel\tSteel\tSteel\tSteel", "ben\tSteel\tSteel\tSteel\tSteel"], "{state}");
     })
     .await;
 }
