@@ -17,7 +17,7 @@
 //!
 //! [`outcome`] counts what became of each hit, [`metrics`] has the rest. [`run`](mod@run) puts the parts together.
 //! [`audit`] holds the table against the topic. [`migrate`] brings the database to what this version needs, from the files in `migrations/`; [`statements`] takes them
-//! apart. [`deadletters`] is what operators do with `hits.dead`, [`audiences`] what they do with audiences,
+//! apart, [`engine`] what ClickHouse says of a table's engine. [`deadletters`] is what operators do with `hits.dead`, [`audiences`] what they do with audiences,
 //! [`views`] what they do with the tables that views fill.
 //!
 //! A hit is acknowledged to Kafka once it is in the table or in `hits.dead`, never before. The sink never changes a hit,
@@ -32,6 +32,7 @@ pub mod clickhouse;
 pub mod consume;
 pub mod dead_letters;
 pub mod deadletters;
+pub mod engine;
 pub mod error;
 pub mod fault;
 pub mod hits;

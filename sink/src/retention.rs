@@ -12,6 +12,7 @@ use service::sites::Sites;
 
 use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
+use crate::engine;
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
 use crate::window::setting_of;
@@ -170,25 +171,11 @@ async fn longer(
 
 /// The rules by which rows are deleted whatever else they hold, in an engine as ClickHouse writes it.
 fn rules(engine: &str) -> Vec<&str> {
-    let Some((_, rest)) = engine.split_once(" TTL ") else { return Vec::new() };
-    let all = rest.split(" SETTINGS ").next().unwrap_or_default();
-    let (mut rules, mut depth, mut start) = (Vec::new(), 0_i32, 0);
-    for (place, character) in all.char_indices() {
-        match character {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                rules.push(&all[start..place]);
-                start = place + 1;
-            }
-            _ => {}
-        }
-    }
-    rules.push(&all[start..]);
     let is_deletion = |rule: &&str| {
         ![" TO DISK ", " TO VOLUME ", " RECOMPRESS ", " WHERE ", " GROUP BY "].iter().any(|word| rule.contains(word))
     };
-    rules.into_iter().filter(is_deletion).map(|rule| rule.trim().trim_end_matches(" DELETE")).collect()
+    let rules = engine::ttl(engine).map(engine::elements).unwrap_or_default();
+    rules.into_iter().filter(is_deletion).map(|rule| rule.trim_end_matches(" DELETE")).collect()
 }
 
 fn names_site(rule: &str) -> bool {

@@ -27,6 +27,7 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use crate::clickhouse::{ClickHouse, TABLE};
+use crate::engine;
 use crate::fault::Fault;
 use crate::intents::MOST_RANGES;
 
@@ -196,9 +197,7 @@ fn condition((database, table): &(String, String)) -> String {
 
 /// The value of a setting in an engine's description.
 pub(crate) fn setting_of<'a>(engine: &'a str, setting: &str) -> Option<&'a str> {
-    let (_, settings) = engine.rsplit_once(" SETTINGS ")?;
-    let mut pairs = settings.split(", ").filter_map(|pair| pair.split_once(" = "));
-    pairs.find(|(name, _)| *name == setting).map(|(_, value)| value)
+    engine::settings(engine).into_iter().find(|(name, _)| *name == setting).map(|(_, value)| value)
 }
 
 /// The statement that makes a window so many blocks wide, or [`WIDE_SECONDS`]. None for one that is as wide already.

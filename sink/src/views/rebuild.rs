@@ -9,6 +9,10 @@
 //! 4. The old view is given the new query, and the tables are exchanged: an insert meanwhile fills both.
 //! 5. What people wrote meanwhile is copied, too. What was made beside is dropped.
 //!
+//! The new table keeps its rows for as long as the old one, and has its settings, before any row is in it: both may be an
+//! operator's. What ClickHouse lets nobody change later, as `index_granularity`, is as this version defines it, and so is a TTL of
+//! a single column.
+//!
 //! A command that was killed may be given again: whichever table is in its place then holds all that hits can't tell.
 //!
 //! Settled sessions need no view of their own. The table beside is filled, a share of all visitors at a time, and then once
@@ -23,8 +27,8 @@ use serde::Deserialize;
 use super::definition::{Filled, State, query_where};
 use super::{ViewsError, settle};
 use crate::clickhouse::ClickHouse;
+use crate::engine;
 use crate::migrate::{MIGRATIONS, Migrator};
-use crate::window::{self, Window};
 
 /// How often is asked whether inserts have ended.
 const LOOK: Duration = Duration::from_millis(100);
@@ -61,13 +65,8 @@ struct Count {
 }
 
 #[derive(Row, Deserialize)]
-struct Day {
-    day: String,
-}
-
-#[derive(Row, Deserialize)]
-struct Columns {
-    names: String,
+struct Text {
+    text: String,
 }
 
 /// Makes a state table anew.
@@ -116,7 +115,7 @@ impl Rebuilding {
         Ok(self.rows::<Count>(during, query).await?.first().map_or(0, |row| row.count))
     }
 
-    /// The table beside, in place of what an earlier attempt left, which remembers as many tokens as the old one.
+    /// The table beside, in place of what an earlier attempt left.
     async fn make_table(&self) -> Result<(), ViewsError> {
         let during = "making the table";
         if let Filled::ByInserts { writer, .. } = &self.state.filled {
@@ -124,14 +123,28 @@ impl Rebuilding {
         }
         self.execute(during, "DROP TABLE IF EXISTS {database}.{next}{on_cluster}").await?;
         self.execute(during, &self.state.table_beside()).await?;
-        let windows = window::windows(&self.clickhouse).await.map_err(ViewsError::during(during))?;
-        let old = self.render("`{database}`.`{table}`");
-        for Window { setting, width, .. } in windows.iter().filter(|window| window.table == old) {
-            let statement =
-                format!("ALTER TABLE {{database}}.{{next}}{{on_cluster}} MODIFY SETTING {setting} = {width}");
-            self.execute(during, &statement).await?;
+        self.keep_ttl_and_settings().await
+    }
+
+    /// Has the table beside keep rows for as long as the old one does and remember as many tokens: an operator may have given it
+    /// other rules than the migrations. What is decided when a table is made is as this version defines it.
+    async fn keep_ttl_and_settings(&self) -> Result<(), ViewsError> {
+        let during = "giving the new table the TTL and the settings of the old one";
+        let fixed: Vec<Text> =
+            self.rows(during, "SELECT name AS text FROM system.merge_tree_settings WHERE readonly").await?;
+        let is_fixed = |name: &str| fixed.iter().any(|setting| setting.text == name);
+        let (new, old) = (self.engine(during, "{next}").await?, self.engine(during, "{table}").await?);
+        for change in engine::changes(&new, &old, is_fixed) {
+            self.execute(during, &format!("ALTER TABLE {{database}}.{{next}}{{on_cluster}} {change}")).await?;
         }
         Ok(())
+    }
+
+    async fn engine(&self, during: &'static str, table: &str) -> Result<String, ViewsError> {
+        let query = format!(
+            "SELECT engine_full AS text FROM system.tables WHERE database = '{{database}}' AND name = '{table}'"
+        );
+        Ok(self.rows::<Text>(during, &query).await?.pop().map(|row| row.text).unwrap_or_default())
     }
 
     async fn by_inserts(&self, writer: &str, query: &str, tell: impl Fn(&str)) -> Result<(), ViewsError> {
@@ -140,8 +153,8 @@ impl Rebuilding {
         );
         self.execute("making the view", &view).await?;
         self.wait_for_inserts(Instant::now()).await?;
-        let days = "SELECT DISTINCT toString(toDate(received_at)) AS day FROM {database}.hits ORDER BY day";
-        for Day { day } in self.rows("listing the days", days).await? {
+        let days = "SELECT DISTINCT toString(toDate(received_at)) AS text FROM {database}.hits ORDER BY text";
+        for Text { text: day } in self.rows("listing the days", days).await? {
             let of_the_day = query_where(query, &format!("toDate(received_at) = '{day}'"));
             self.execute("filling the table", &format!("INSERT INTO {{database}}.{{next}} {of_the_day}")).await?;
             tell(&format!("{day}\n"));
@@ -159,6 +172,8 @@ impl Rebuilding {
     }
 
     async fn exchange(&self) -> Result<(), ViewsError> {
+        // Somebody may have changed them meanwhile.
+        self.keep_ttl_and_settings().await?;
         self.execute("exchanging the tables", "EXCHANGE TABLES {database}.{table} AND {database}.{next}{on_cluster}")
             .await
     }
@@ -215,9 +230,9 @@ impl Rebuilding {
 
     /// The columns that both tables have.
     async fn common_columns(&self, during: &'static str) -> Result<String, ViewsError> {
-        let both = "SELECT arrayStringConcat(groupArray(name), ', ') AS names FROM (SELECT name FROM system.columns \
+        let both = "SELECT arrayStringConcat(groupArray(name), ', ') AS text FROM (SELECT name FROM system.columns \
                     WHERE database = '{database}' AND table IN ('{table}', '{next}') GROUP BY name HAVING count() = 2)";
-        Ok(self.rows::<Columns>(during, both).await?.pop().map(|row| row.names).unwrap_or_default())
+        Ok(self.rows::<Text>(during, both).await?.pop().map(|row| row.text).unwrap_or_default())
     }
 
     /// Takes back what the hits that are left tell of a session that is copied, where they tell it as another.
@@ -242,9 +257,9 @@ impl Rebuilding {
         let until = self.count(during, began).await?.saturating_sub(120_000);
         let until = format!("fromUnixTimestamp64Milli(toInt64({until}), 'UTC')");
         let shares = self.count(during, "SELECT count() AS count FROM {database}.hits").await? / SHARE + 1;
-        let names = "SELECT arrayStringConcat(groupArray(name), ', ') AS names FROM (SELECT name FROM system.columns \
+        let names = "SELECT arrayStringConcat(groupArray(name), ', ') AS text FROM (SELECT name FROM system.columns \
                      WHERE database = '{database}' AND table = 'sessions_of_hits' ORDER BY position)";
-        let names = self.rows::<Columns>(during, names).await?.pop().map(|row| row.names).unwrap_or_default();
+        let names = self.rows::<Text>(during, names).await?.pop().map(|row| row.text).unwrap_or_default();
         let fill = |whose: String| {
             format!(
                 "INSERT INTO {{database}}.{{next}} ({names}, is_gone, settled_at, settled_until, settled_rows) \

@@ -93,6 +93,52 @@ async fn a_table_that_is_made_anew_keeps_what_the_hits_no_longer_tell() {
     assert_eq!(known(), before);
 }
 
+/// An operator keeps rows of one site for less time than the migrations say, and of all others for longer.
+#[tokio::test]
+async fn a_table_that_is_made_anew_keeps_rows_for_as_long_as_the_old_one() {
+    let name = "a_table_that_is_made_anew_keeps_rows_for_as_long_as_the_old_one";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let place = Place::migrated(stack, "rebuilt_retention").await;
+    let now = place.now();
+    let visits = |number: u128, site: &'static str, days: i64| {
+        let visitor: &'static str = format!("{days}").leak();
+        on_site(in_session(form(number, visitor, now - days * DAY, ["Ann", "ann@x.example", ""]), number), site)
+    };
+    place.load(&[visits(1, "shop", 300), visits(2, "blog", 300), visits(3, "blog", 900), visits(4, "shop", 1)]).await;
+    let tables = [
+        ("settled_sessions", "day"),
+        ("contact_cards", "toDate(submitted_at)"),
+        ("contact_links", "toDate(linked_at)"),
+        ("mail_opens", "toDate(received_at)"),
+        ("page_titles", "month"),
+        ("unnamed_views", "received_on"),
+    ];
+    let engine = |table: &str| {
+        place.query(&format!(
+            "SELECT engine_full FROM system.tables WHERE database = '{{database}}' AND name = '{table}'"
+        ))
+    };
+    for (table, day) in tables {
+        let alter = |change: &str| drop(place.query(&format!("ALTER TABLE {{database}}.{table} {change}")));
+        // A setting of each kind: one that the migrations have otherwise, one that they do not have, and one of theirs taken back.
+        alter("MODIFY SETTING min_age_to_force_merge_seconds = 7200, merge_with_ttl_timeout = 3600");
+        alter("RESET SETTING ttl_only_drop_parts");
+        alter(&format!("MODIFY TTL {day} + INTERVAL if(site = 'shop', 6, 60) MONTH"));
+        let before = engine(table);
+        rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
+        assert_eq!(engine(table), before, "{table}");
+    }
+    for (table, _) in &tables[..3] {
+        place.query(&format!("OPTIMIZE TABLE {{database}}.{table} FINAL"));
+        let kept = format!("SELECT site, visitor_id FROM {{database}}.{table} WHERE site != '' ORDER BY ALL");
+        assert_eq!(lines(&place.query(&kept)), ["blog\t300", "blog\t900", "shop\t1"], "{table}");
+    }
+    // One that keeps its rows for good does so.
+    place.query("ALTER TABLE {database}.contact_cards REMOVE TTL");
+    rebuild(place.clickhouse(), None, "contact_cards", |_| ()).await.unwrap();
+    assert!(!engine("contact_cards").contains(" TTL "), "{}", engine("contact_cards"));
+}
+
 /// Each table lets go of what is older than it says, for all sites or, as the README shows, for one.
 #[tokio::test]
 async fn retention_is_kept_per_table_and_per_site() {
