@@ -166,6 +166,14 @@ impl ClickHouse {
         .await
     }
 
+    /// Runs a statement that gives no rows, under a name by which `system.processes` tells it.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn execute_as(&self, name: &str, statement: &str) -> Result<(), Fault> {
+        self.ask(|client| client.query_raw(statement).with_setting("query_id", name).execute()).await
+    }
+
     /// Runs a statement that gives no rows, under settings of its own.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
 use crate::error::SinkError;
 use crate::fault::Fault;
-use crate::views::settle;
+use crate::views::{filling, settle};
 
 /// What the trail calls the rows that the first pass found.
 pub const FOUND: &str = "found";
@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often what was deleted may come back, each time from a settling that began before.
 const SETTLINGS: usize = 5;
+/// How often the tables may be made anew, exchanged or dropped in one step.
+const EXCHANGES: usize = 5;
 /// Names in one insert.
 const NAMES_AT_ONCE: usize = 5_000;
 
@@ -93,6 +95,13 @@ struct Trailed {
     rows: u64,
 }
 
+/// A name, and the table that has it at this moment.
+#[derive(PartialEq, Eq, Row, Deserialize)]
+struct Table {
+    name: String,
+    uuid: String,
+}
+
 #[derive(Row, Deserialize)]
 struct Text {
     text: String,
@@ -122,22 +131,25 @@ impl Pass<'_> {
     pub async fn run(&self) -> Result<HashMap<Uuid, u64>, ExecuteError> {
         let mut sites: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
         self.requests.iter().for_each(|request| sites.entry(request.site()).or_default().push(request));
+        let (database, holdings) = (self.clickhouse.database(), present(self.clickhouse).await?);
         for (site, requests) in sites {
             let wanted = Wanted::new(&requests, self.keys)?;
             let kinds = wanted.kinds();
-            let scope = Scope { database: self.clickhouse.database(), site, pass: Uuid::now_v7(), kinds: &kinds };
+            let scope = Scope { database, site, pass: Uuid::now_v7(), kinds: &kinds, holdings: &holdings };
             let found = wanted.find(self.clickhouse, &scope).await?;
             if !found.is_empty() {
                 self.erase(&scope, &requests, &found).await?;
             }
         }
         // Also what one that was killed has left.
-        self.execute(&format!("TRUNCATE TABLE {}.erasing", self.clickhouse.database())).await?;
+        self.execute(&format!("TRUNCATE TABLE {database}.erasing")).await?;
         self.rows_so_far().await
     }
 
     async fn erase(&self, scope: &Scope<'_>, requests: &[&Request], found: &[Found]) -> Result<(), ExecuteError> {
         self.list(scope, found).await?;
+        // From here on nothing of a table that is made anew is filled.
+        filling::wait_for_fillings(self.clickhouse, Instant::now()).await?;
         let rows = self.count(scope, requests, found).await?;
         self.erased.inc_by(rows.values().sum());
         let told = |request: &Request| {
@@ -153,6 +165,7 @@ impl Pass<'_> {
         self.delete(scope, &HITS).await?;
         self.done(scope, Step::Hits, &rows).await?;
         self.tell_sessions_anew(scope).await?;
+        self.check_alone(scope, found).await?;
         self.done(scope, Step::Sessions, &rows).await?;
         for holding in OTHERS {
             self.delete(scope, &holding).await?;
@@ -217,22 +230,28 @@ impl Pass<'_> {
 
     async fn delete(&self, scope: &Scope<'_>, holding: &Holding) -> Result<(), ExecuteError> {
         match scope.condition(holding) {
-            Some(condition) => self.delete_where(holding.table, &condition).await,
+            Some(condition) => self.delete_where(holding, &condition).await,
             None => Ok(()),
         }
     }
 
-    async fn delete_where(&self, table: &str, condition: &str) -> Result<(), ExecuteError> {
-        let database = self.clickhouse.database();
+    async fn delete_where(&self, holding: &Holding, condition: &str) -> Result<(), ExecuteError> {
+        in_each(self.clickhouse, holding, async |table| self.delete_from(table, condition).await).await
+    }
+
+    async fn delete_from(&self, table: &str, condition: &str) -> Result<(), ExecuteError> {
         wait_for_mutations(self.clickhouse, table).await?;
         // A mutation writes all parts anew that it is about, so that none is begun for nothing.
-        let any = format!("SELECT count() AS number FROM {database}.{table} WHERE {condition}");
-        if self.number(&any).await? > 0 {
-            self.clickhouse
-                .execute_with(&format!("DELETE FROM {database}.{table} WHERE {condition}"), &DELETING)
-                .await?;
+        if self.count_where(table, condition).await? > 0 {
+            let delete = format!("DELETE FROM {}.{table} WHERE {condition}", self.clickhouse.database());
+            self.clickhouse.execute_with(&delete, &DELETING).await?;
         }
         Ok(())
+    }
+
+    async fn count_where(&self, table: &str, condition: &str) -> Result<u64, ExecuteError> {
+        let database = self.clickhouse.database();
+        self.number(&format!("SELECT count() AS number FROM {database}.{table} WHERE {condition}")).await
     }
 
     async fn number(&self, query: &str) -> Result<u64, ExecuteError> {
@@ -244,9 +263,9 @@ impl Pass<'_> {
     async fn tell_sessions_anew(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
         self.until_gone(scope, &SESSIONS, async || {
             self.wait_for(settle::SESSIONS).await?;
-            self.delete_where(SESSIONS.table, &scope.touched()).await?;
+            self.delete_where(&SESSIONS, &scope.touched()).await?;
             self.wait_for(settle::SESSIONS).await?;
-            self.execute(&scope.tell_anew()).await
+            in_each(self.clickhouse, &SESSIONS, async |table| self.execute(&scope.tell_anew(table)).await).await
         })
         .await
     }
@@ -269,10 +288,9 @@ impl Pass<'_> {
         step: impl AsyncFn() -> Result<(), ExecuteError>,
     ) -> Result<(), ExecuteError> {
         let Some(condition) = scope.condition(holding) else { return step().await };
-        let left = format!("SELECT count() AS number FROM {}.{} WHERE {condition}", scope.database, holding.table);
         for _ in 0..SETTLINGS {
             step().await?;
-            if self.number(&left).await? == 0 {
+            if self.count_where(holding.table, &condition).await? == 0 {
                 return Ok(());
             }
         }
@@ -343,25 +361,68 @@ pub async fn trail(
 /// # Errors
 /// Where ClickHouse does not do it.
 pub async fn remove(clickhouse: &ClickHouse, requests: &[Request]) -> Result<(), ExecuteError> {
-    let database = clickhouse.database();
-    for Holding { table, .. } in holdings() {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            wait_for_mutations(clickhouse, table).await?;
-            let masked = format!(
-                "SELECT partition_id AS text FROM system.parts WHERE database = '{database}' AND table = '{table}' \
-                 AND active AND has_lightweight_delete LIMIT 1"
-            );
-            let found: Vec<Text> = clickhouse.rows(&masked).await?;
-            let Some(Text { text: partition }) = found.into_iter().next() else { break };
-            if Instant::now() > end {
-                return Err(unended(table));
-            }
-            let statement = format!("ALTER TABLE {database}.{table} APPLY DELETED MASK IN PARTITION ID '{partition}'");
-            clickhouse.execute(&statement).await?;
-        }
+    for holding in holdings() {
+        in_each(clickhouse, &holding, async |table| remove_from(clickhouse, table).await).await?;
     }
     Ok(trail(clickhouse, requests, Step::Removed.as_str(), |_| Some(0)).await?)
+}
+
+async fn remove_from(clickhouse: &ClickHouse, table: &str) -> Result<(), ExecuteError> {
+    let (database, end) = (clickhouse.database(), Instant::now() + PATIENCE);
+    loop {
+        wait_for_mutations(clickhouse, table).await?;
+        let masked = format!(
+            "SELECT partition_id AS text FROM system.parts WHERE database = '{database}' AND table = '{table}' \
+             AND active AND has_lightweight_delete LIMIT 1"
+        );
+        let found: Vec<Text> = clickhouse.rows(&masked).await?;
+        let Some(Text { text: partition }) = found.into_iter().next() else { return Ok(()) };
+        if Instant::now() > end {
+            return Err(unended(table));
+        }
+        let statement = format!("ALTER TABLE {database}.{table} APPLY DELETED MASK IN PARTITION ID '{partition}'");
+        clickhouse.execute(&statement).await?;
+    }
+}
+
+/// Does something in a table, and in the one that is made anew beside it where there is one; again where they were not the same
+/// tables after as before.
+async fn in_each(
+    clickhouse: &ClickHouse,
+    holding: &Holding,
+    step: impl AsyncFn(&str) -> Result<(), ExecuteError>,
+) -> Result<(), ExecuteError> {
+    let Some(beside) = holding.beside else { return step(holding.table).await };
+    let names = [holding.table, beside];
+    for _ in 0..EXCHANGES {
+        let before = tables(clickhouse, &names).await?;
+        for Table { name, .. } in &before {
+            step(name).await?;
+        }
+        if tables(clickhouse, &names).await? == before {
+            return Ok(());
+        }
+    }
+    Err(ExecuteError::Rebuilding(holding.table))
+}
+
+/// All tables with rows about people that there are at this moment.
+async fn present(clickhouse: &ClickHouse) -> Result<Vec<Holding>, ExecuteError> {
+    let next: Vec<Holding> = holdings().filter_map(Holding::next).collect();
+    let names: Vec<&str> = next.iter().map(|holding| holding.table).collect();
+    let found = tables(clickhouse, &names).await?;
+    let is_there = |holding: &Holding| found.iter().any(|table| table.name == holding.table);
+    Ok(holdings().chain(next.into_iter().filter(is_there)).collect())
+}
+
+/// Those of these tables that there are.
+async fn tables(clickhouse: &ClickHouse, names: &[&str]) -> Result<Vec<Table>, Fault> {
+    let query = format!(
+        "SELECT name, toString(uuid) AS uuid FROM system.tables WHERE database = '{}' AND name IN ('{}') ORDER BY name",
+        clickhouse.database(),
+        names.join("', '")
+    );
+    clickhouse.rows(&query).await
 }
 
 async fn wait_for_mutations(clickhouse: &ClickHouse, table: &str) -> Result<(), ExecuteError> {

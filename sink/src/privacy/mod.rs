@@ -16,6 +16,8 @@
 //!    directive, another pass finds what was on its way meanwhile.
 //! 3. Parts are written anew without what was deleted, one at a time, until no part holds a deleted row. Told as `done`.
 //!
+//! Tables are made anew meanwhile (`sink views rebuild`): that brings nobody back, see [`filling`](crate::views::filling).
+//!
 //! An objection and a correction go the same way; a pass over them notes the names that the tables have, and deletes nothing.
 //!
 //! All of it is in the topic: whoever goes on after a crash reads there what is not `done`, and does it again. Each step does
@@ -100,6 +102,11 @@ pub enum ExecuteError {
     /// The settling of sessions does not come to an end.
     #[error("what was erased comes back with each settling; are settle_sessions and settle_merges of this version?")]
     Settling,
+    /// A table becomes another one again and again.
+    #[error(
+        "table {0} is made anew time and again while people are erased; do `sink views rebuild` and an exchange of tables less often"
+    )]
+    Rebuilding(&'static str),
     /// The sink ends: whoever erases next goes on.
     #[error("the sink ends")]
     Shutdown,

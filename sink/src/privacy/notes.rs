@@ -14,7 +14,7 @@ use service::privacy::directives::{Correction, Directives, Note, Noted};
 use uuid::Uuid;
 
 use super::requests::Request;
-use super::tables::Scope;
+use super::tables::{Scope, holdings};
 use super::{ExecuteError, STATEMENT};
 use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
@@ -119,7 +119,8 @@ async fn known(
     site: &str,
     kind: SubjectKind,
 ) -> Result<Notes, ExecuteError> {
-    let scope = Scope { database: clickhouse.database(), site, pass: Uuid::nil(), kinds: &[kind] };
+    let holdings: Vec<_> = holdings().collect();
+    let scope = Scope { database: clickhouse.database(), site, pass: Uuid::nil(), kinds: &[kind], holdings: &holdings };
     let is_wanted = |name: &Name| !directives.notes(site, kind, &name.value).is_empty();
     let names = clickhouse.rows_where(&scope.all_names(kind), is_wanted).await?;
     Ok(names.into_iter().flat_map(|Name { value }| directives.notes(site, kind, &value)).collect())

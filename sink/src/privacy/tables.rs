@@ -10,6 +10,8 @@ use crate::audiences::condition::quote;
 pub struct Holding {
     /// Its name.
     pub table: &'static str,
+    /// Name of the table that `sink views rebuild` makes beside it, where it makes it anew.
+    pub beside: Option<&'static str>,
     /// Columns that name the person, by what they hold.
     pub names: &'static [(SubjectKind, &'static str)],
     /// When a row was told, as an expression.
@@ -22,6 +24,7 @@ const WHENEVER: &str = "toDateTime64(0, 3, 'UTC')";
 /// Sessions are told of hits: they are deleted whole, and what is left told anew.
 pub const SESSIONS: Holding = Holding {
     table: "settled_sessions",
+    beside: Some("settled_sessions_next"),
     names: &[(SubjectKind::VisitorId, "visitor_id"), (SubjectKind::Email, "contact_email")],
     time: "started_at",
 };
@@ -29,6 +32,7 @@ pub const SESSIONS: Holding = Holding {
 /// The hits.
 pub const HITS: Holding = Holding {
     table: "hits",
+    beside: None,
     names: &[
         (SubjectKind::VisitorId, "visitor_id"),
         (SubjectKind::Email, "contact_email"),
@@ -43,6 +47,7 @@ pub const HITS: Holding = Holding {
 pub const OTHERS: [Holding; 6] = [
     Holding {
         table: "objections",
+        beside: None,
         names: &[
             (SubjectKind::VisitorId, "visitor_id"),
             (SubjectKind::Email, "contact"),
@@ -50,20 +55,28 @@ pub const OTHERS: [Holding; 6] = [
         ],
         time: "objected_at",
     },
-    Holding { table: "audience_changes", names: &[(SubjectKind::VisitorId, "member")], time: WHENEVER },
+    Holding {
+        table: "audience_changes",
+        beside: None,
+        names: &[(SubjectKind::VisitorId, "member")],
+        time: WHENEVER,
+    },
     Holding {
         table: "contact_merges",
+        beside: None,
         names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "merged_into")],
         time: "decided_at",
     },
-    Holding { table: "mail_opens", ..HITS },
+    Holding { table: "mail_opens", beside: Some("mail_opens_next"), ..HITS },
     Holding {
         table: "contact_links",
+        beside: Some("contact_links_next"),
         names: &[(SubjectKind::VisitorId, "visitor_id"), (SubjectKind::Email, "contact")],
         time: "linked_at",
     },
     Holding {
         table: "contact_cards",
+        beside: Some("contact_cards_next"),
         names: &[
             (SubjectKind::VisitorId, "visitor_id"),
             (SubjectKind::Email, "contact"),
@@ -78,6 +91,7 @@ pub const OTHERS: [Holding; 6] = [
 /// again since, it is settled again a minute later.
 pub const MERGES: Holding = Holding {
     table: "settled_merges",
+    beside: None,
     names: &[(SubjectKind::Email, "contact"), (SubjectKind::Email, "person")],
     time: WHENEVER,
 };
@@ -102,6 +116,14 @@ pub const NAMELESS: [&str; 15] = [
     "unnamed_views",
 ];
 
+impl Holding {
+    /// The table that is made anew beside it, which holds the same.
+    #[must_use]
+    pub fn next(self) -> Option<Self> {
+        self.beside.map(|table| Self { table, beside: None, ..self })
+    }
+}
+
 /// All tables with rows about people.
 pub fn holdings() -> impl Iterator<Item = Holding> {
     [HITS, SESSIONS].into_iter().chain(OTHERS).chain([MERGES])
@@ -121,6 +143,8 @@ pub struct Scope<'a> {
     pub pass: Uuid,
     /// What kinds of names are looked for.
     pub kinds: &'a [SubjectKind],
+    /// The tables in which they are looked for.
+    pub holdings: &'a [Holding],
 }
 
 impl Scope<'_> {
@@ -166,7 +190,7 @@ impl Scope<'_> {
     #[must_use]
     pub fn all_names(&self, kind: SubjectKind) -> String {
         let mut parts = Vec::new();
-        for Holding { table, names, .. } in holdings() {
+        for Holding { table, names, .. } in self.holdings {
             for (_, column) in names.iter().filter(|(of, _)| *of == kind) {
                 let (database, site) = (self.database, quote(self.site));
                 parts.push(format!(
@@ -181,9 +205,10 @@ impl Scope<'_> {
     #[must_use]
     pub fn touch(&self) -> Option<String> {
         let Self { database, site, pass, .. } = self;
-        let with_visitor = holdings().filter(|holding| holding.names.contains(&(SubjectKind::VisitorId, "visitor_id")));
-        let part = |holding: Holding| {
-            let condition = self.condition(&holding)?;
+        let with_visitor =
+            self.holdings.iter().filter(|holding| holding.names.contains(&(SubjectKind::VisitorId, "visitor_id")));
+        let part = |holding: &Holding| {
+            let condition = self.condition(holding)?;
             Some(format!("SELECT visitor_id FROM {database}.{} WHERE {condition} AND visitor_id != ''", holding.table))
         };
         let parts: Vec<_> = with_visitor.filter_map(part).collect();
@@ -203,12 +228,12 @@ impl Scope<'_> {
         format!("site = {} AND visitor_id IN (SELECT value FROM {})", quote(self.site), self.list(TOUCHED))
     }
 
-    /// Tells the sessions of touched visitors from the hits that are left. Counts as no settling of its own.
+    /// Tells the sessions of touched visitors from the hits that are left, in a table. Counts as no settling of its own.
     #[must_use]
-    pub fn tell_anew(&self) -> String {
+    pub fn tell_anew(&self, table: &str) -> String {
         let (database, touched) = (self.database, self.touched());
         format!(
-            "INSERT INTO {database}.settled_sessions SELECT *, false AS is_gone, now64(3, 'UTC') AS settled_at, \
+            "INSERT INTO {database}.{table} SELECT *, false AS is_gone, now64(3, 'UTC') AS settled_at, \
              now64(3, 'UTC') AS settled_until, toUInt64(0) AS settled_rows FROM {database}.sessions_of_hits WHERE {touched}"
         )
     }
@@ -221,5 +246,21 @@ impl Scope<'_> {
             "INSERT INTO {database}.erased_offsets (kafka_partition, first_offset, last_offset) \
              SELECT kafka_partition, kafka_offset, kafka_offset FROM {database}.hits WHERE {condition}"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::migrate::MIGRATIONS;
+    use crate::views::definition::State;
+
+    #[test]
+    fn what_is_made_anew_of_a_table_is_known_by_its_name() {
+        let is_known = |holding: Holding| {
+            let made = State::find(MIGRATIONS, holding.table).ok().map(|state| state.next());
+            assert_eq!(holding.beside, made.as_deref(), "{}", holding.table);
+        };
+        holdings().for_each(is_known);
     }
 }

@@ -3,11 +3,13 @@
 //! 1. [`options`]: the command line.
 //! 2. [`definition`]: how this version defines a state table, and what fills it. Pure.
 //! 3. [`rebuild`](mod@rebuild): makes one anew beside the old, lets it catch up, and exchanges the two.
-//! 4. [`settle`](mod@settle): settles all sessions that there are.
+//! 4. [`filling`]: the statements that write rows into it, none of which may undo an erasure.
+//! 5. [`settle`](mod@settle): settles all sessions that there are.
 //!
 //! Loading goes on meanwhile, and readers see either table whole. A command that ended half-way may be given again.
 
 pub mod definition;
+pub mod filling;
 pub mod options;
 pub mod rebuild;
 pub mod settle;

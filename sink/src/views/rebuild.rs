@@ -13,25 +13,26 @@
 //! operator's. What ClickHouse lets nobody change later, as `index_granularity`, is as this version defines it, and so is a TTL of
 //! a single column.
 //!
+//! Whoever is erased meanwhile stays erased: [`filling`] says why.
+//!
 //! A command that was killed may be given again: whichever table is in its place then holds all that hits can't tell.
 //!
 //! Settled sessions need no view of their own. The table beside is filled, a share of all visitors at a time, and then once
 //! more of those who had hits meanwhile; settling stops, its mark is put back to before the filling began, and the tables are
 //! exchanged. Whoever has hits from then on is settled at once, and so is whatever these changed of what was filled before.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clickhouse::Row;
 use serde::Deserialize;
 
 use super::definition::{Filled, State, query_where};
+use super::filling::{self, NOBODY_ERASED};
 use super::{ViewsError, settle};
 use crate::clickhouse::ClickHouse;
 use crate::engine;
 use crate::migrate::{MIGRATIONS, Migrator};
 
-/// How often is asked whether inserts have ended.
-const LOOK: Duration = Duration::from_millis(100);
 /// Hits whose sessions are told at a time, on the average. All hits are looked at for each share, so these are large, and
 /// what does not fit into memory goes to the disk.
 const SHARE: u64 = 10_000_000;
@@ -80,28 +81,34 @@ pub async fn rebuild(
     tell: impl Fn(&str),
 ) -> Result<(), ViewsError> {
     let state = State::find(MIGRATIONS, table)?;
-    let work = Rebuilding { migrator: Migrator::new(clickhouse.clone(), cluster), clickhouse, state };
+    let work = Rebuilding { migrator: Migrator::new(clickhouse.clone(), cluster), clickhouse, state, tell };
     work.make_table().await?;
     match &work.state.filled {
-        Filled::ByInserts { writer, query } => work.by_inserts(writer, query, tell).await?,
-        Filled::BySettling => work.by_settling(tell).await?,
+        Filled::ByInserts { writer, query } => work.by_inserts(writer, query).await?,
+        Filled::BySettling => work.by_settling().await?,
     }
     work.execute("dropping what was replaced", "DROP TABLE {database}.{next}{on_cluster}").await
 }
 
-struct Rebuilding {
+struct Rebuilding<Tell> {
     clickhouse: ClickHouse,
     migrator: Migrator,
     state: State,
+    tell: Tell,
 }
 
-impl Rebuilding {
+impl<Tell: Fn(&str)> Rebuilding<Tell> {
     fn render(&self, text: &str) -> String {
         self.migrator.render(&text.replace("{table}", &self.state.name).replace("{next}", &self.state.next()))
     }
 
     async fn execute(&self, during: &'static str, statement: &str) -> Result<(), ViewsError> {
         self.clickhouse.execute(&self.render(statement)).await.map_err(ViewsError::during(during))
+    }
+
+    /// Writes rows, once nobody is being erased.
+    async fn fill(&self, during: &'static str, statement: &str) -> Result<(), ViewsError> {
+        filling::fill(&self.clickhouse, &self.render(statement), &self.tell).await.map_err(ViewsError::during(during))
     }
 
     async fn rows<R>(&self, during: &'static str, query: &str) -> Result<Vec<R>, ViewsError>
@@ -147,28 +154,28 @@ impl Rebuilding {
         Ok(self.rows::<Text>(during, &query).await?.pop().map(|row| row.text).unwrap_or_default())
     }
 
-    async fn by_inserts(&self, writer: &str, query: &str, tell: impl Fn(&str)) -> Result<(), ViewsError> {
+    async fn by_inserts(&self, writer: &str, query: &str) -> Result<(), ViewsError> {
         let view = format!(
             "CREATE MATERIALIZED VIEW {{database}}.{writer}_next{{on_cluster}} TO {{database}}.{{next}} AS {query}"
         );
         self.execute("making the view", &view).await?;
-        self.wait_for_inserts(Instant::now()).await?;
+        self.wait_for_inserts().await?;
         let days = "SELECT DISTINCT toString(toDate(received_at)) AS text FROM {database}.hits ORDER BY text";
         for Text { text: day } in self.rows("listing the days", days).await? {
-            let of_the_day = query_where(query, &format!("toDate(received_at) = '{day}'"));
-            self.execute("filling the table", &format!("INSERT INTO {{database}}.{{next}} {of_the_day}")).await?;
-            tell(&format!("{day}\n"));
+            let of_the_day = query_where(query, &format!("toDate(received_at) = '{day}' AND {NOBODY_ERASED}"));
+            self.fill("filling the table", &format!("INSERT INTO {{database}}.{{next}} {of_the_day}")).await?;
+            (self.tell)(&format!("{day}\n"));
         }
         self.copy_what_people_wrote("{table}", "{next}").await?;
         self.copy_what_is_older().await?;
         let changed = format!("ALTER TABLE {{database}}.{writer}{{on_cluster}} MODIFY QUERY {query}");
         self.execute("changing the view", &changed).await?;
         self.exchange().await?;
-        tell("exchanged\n");
+        (self.tell)("exchanged\n");
         self.copy_what_people_wrote("{next}", "{table}").await?;
         self.execute("dropping the view", &format!("DROP TABLE {{database}}.{writer}_next{{on_cluster}}")).await?;
         // Those that still fill the table that is about to go.
-        self.wait_for_inserts(Instant::now()).await
+        self.wait_for_inserts().await
     }
 
     async fn exchange(&self) -> Result<(), ViewsError> {
@@ -178,18 +185,10 @@ impl Rebuilding {
             .await
     }
 
-    /// Waits for inserts that began before, and so do not know the view.
-    async fn wait_for_inserts(&self, since: Instant) -> Result<(), ViewsError> {
-        loop {
-            let query = format!(
-                "SELECT count() AS count FROM system.processes WHERE query_kind = 'Insert' AND elapsed > {}",
-                since.elapsed().as_secs_f64()
-            );
-            if self.count("waiting for inserts", &query).await? == 0 {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+    /// Waits for inserts that began before, and so do not know what was done since.
+    async fn wait_for_inserts(&self) -> Result<(), ViewsError> {
+        let ended = filling::wait_for_inserts(&self.clickhouse, "true", Instant::now()).await;
+        ended.map_err(ViewsError::during("waiting for inserts"))
     }
 
     async fn copy_what_people_wrote(&self, from: &str, to: &str) -> Result<(), ViewsError> {
@@ -200,9 +199,9 @@ impl Rebuilding {
         let names = self.common_columns(during).await?;
         let copy = format!(
             "INSERT INTO {{database}}.{to} ({names}) SELECT {names} FROM {{database}}.{from} WHERE {condition} \
-             AND ({names}) NOT IN (SELECT {names} FROM {{database}}.{to} WHERE {condition})"
+             AND ({names}) NOT IN (SELECT {names} FROM {{database}}.{to} WHERE {condition}) AND {NOBODY_ERASED}"
         );
-        self.execute(during, &copy).await
+        self.fill(during, &copy).await
     }
 
     /// What is from before the oldest hit of its site, of which the hits are kept no more.
@@ -213,9 +212,9 @@ impl Rebuilding {
         let values = names.replace("settled_at", "now64(3, 'UTC')");
         let copy = format!(
             "INSERT INTO {{database}}.{{next}} ({names}) SELECT {values} FROM {{database}}.{{table}} FINAL WHERE {older} \
-             SETTINGS max_partitions_per_insert_block = 0"
+             AND {NOBODY_ERASED} SETTINGS max_partitions_per_insert_block = 0"
         );
-        self.execute(during, &copy).await
+        self.fill(during, &copy).await
     }
 
     /// The condition for what is from before the oldest hit of its site; of a site without hits, all.
@@ -244,14 +243,14 @@ impl Rebuilding {
              INNER JOIN (SELECT site AS of_site, visitor_id AS who, session_id AS id, session_id_source AS id_source, \
              started_at AS start, ended_at AS end FROM {{database}}.{{table}} FINAL WHERE NOT is_gone AND {older}) AS old \
              ON rest.site = old.of_site AND rest.visitor_id = old.who \
-             WHERE NOT is_gone AND started_at > start AND (session_id = id AND day > toDate(start) \
+             WHERE {NOBODY_ERASED} AND NOT is_gone AND started_at > start AND (session_id = id AND day > toDate(start) \
              OR session_id != id AND session_id_source = 'computed' AND id_source = 'computed' AND started_at <= end) \
              SETTINGS max_partitions_per_insert_block = 0"
         );
-        self.execute("taking back what is left of older sessions", &statement).await
+        self.fill("taking back what is left of older sessions", &statement).await
     }
 
-    async fn by_settling(&self, tell: impl Fn(&str)) -> Result<(), ViewsError> {
+    async fn by_settling(&self) -> Result<(), ViewsError> {
         let during = "filling the table";
         let began = "SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS count";
         let until = self.count(during, began).await?.saturating_sub(120_000);
@@ -264,15 +263,15 @@ impl Rebuilding {
             format!(
                 "INSERT INTO {{database}}.{{next}} ({names}, is_gone, settled_at, settled_until, settled_rows) \
                  SELECT {names}, false, now64(3, 'UTC'), {until}, 0 FROM {{database}}.sessions_of_hits WHERE {whose} \
-                 SETTINGS max_partitions_per_insert_block = 0, {SPILLING}"
+                 AND {NOBODY_ERASED} SETTINGS max_partitions_per_insert_block = 0, {SPILLING}"
             )
         };
         for share in 0..shares {
-            self.execute(during, &fill(format!("cityHash64(site, visitor_id) % {shares} = {share}"))).await?;
-            tell(&format!("{} of {shares}\n", share + 1));
+            self.fill(during, &fill(format!("cityHash64(site, visitor_id) % {shares} = {share}"))).await?;
+            (self.tell)(&format!("{} of {shares}\n", share + 1));
         }
         let meanwhile = format!("SELECT site, visitor_id FROM {{database}}.hits WHERE inserted_at > {until}");
-        self.execute(during, &fill(format!("(site, visitor_id) IN ({meanwhile})"))).await?;
+        self.fill(during, &fill(format!("(site, visitor_id) IN ({meanwhile})"))).await?;
         self.copy_what_is_older().await?;
         self.take_back_rests(&names).await?;
         settle::stop(&self.clickhouse).await?;
@@ -280,6 +279,6 @@ impl Rebuilding {
             format!("INSERT INTO {{database}}.settlements (until, confirmed_at) VALUES ({until}, now64(3, 'UTC'))");
         self.execute("putting back the mark", &mark).await?;
         self.exchange().await?;
-        settle::settle(&self.clickhouse, tell).await
+        settle::settle(&self.clickhouse, &self.tell).await
     }
 }

@@ -6,6 +6,7 @@ mod erasing;
 mod loading;
 mod noting;
 mod people;
+mod rebuilding;
 mod retention;
 #[allow(dead_code, reason = "the other tests use the rest")]
 #[path = "../it/support.rs"]

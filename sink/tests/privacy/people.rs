@@ -124,14 +124,16 @@ pub async fn executor(place: &Place, keys: &Keys, end_after: Option<Step>) -> Ex
 }
 
 /// Rounds until all is done, or one ends. Gives the step that ended it.
-pub async fn execute(mut executor: Executor) -> Result<(), String> {
-    let rounds = move || {
-        for _ in 0..20 {
-            if executor.round(&CancellationToken::new()).map_err(|error| error.to_string())? {
-                return Ok(());
-            }
+pub async fn execute(executor: Executor) -> Result<(), String> {
+    tokio::task::spawn_blocking(|| rounds(executor)).await.unwrap()
+}
+
+/// The same, on a thread that is not one of the runtime's.
+pub fn rounds(mut executor: Executor) -> Result<(), String> {
+    for _ in 0..20 {
+        if executor.round(&CancellationToken::new()).map_err(|error| error.to_string())? {
+            return Ok(());
         }
-        Err("it does not end".to_owned())
-    };
-    tokio::task::spawn_blocking(rounds).await.unwrap()
+    }
+    Err("it does not end".to_owned())
 }
