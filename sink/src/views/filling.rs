@@ -86,7 +86,7 @@ pub(crate) async fn wait_for_fillings(clickhouse: &ClickHouse, since: Instant) -
 pub(super) async fn wait_for_inserts(clickhouse: &ClickHouse, which: &str, since: Instant) -> Result<(), Fault> {
     loop {
         let query = format!(
-            "SELECT count() AS count FROM system.processes WHERE query_kind = 'Insert' AND {which} AND elapsed > {}",
+            "SELECT count() AS count FROM system.processes WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND {which} AND elapsed > {}",
             since.elapsed().as_secs_f64()
         );
         let rows: Vec<Count> = clickhouse.rows(&query).await?;

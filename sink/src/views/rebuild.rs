@@ -7,7 +7,8 @@
 //!    well changes nothing.
 //! 3. What hits can't tell is copied: what people wrote, and what is from before the oldest hit that is kept of its site.
 //! 4. The old view is given the new query, and the tables are exchanged: an insert meanwhile fills both.
-//! 5. What people wrote meanwhile is copied, too. What was made beside is dropped.
+//! 5. What people wrote meanwhile is copied, too: at once, and again when all inserts have ended that began before the exchange,
+//!    as these write into the old table. Then what was made beside is dropped.
 //!
 //! The new table keeps its rows for as long as the old one, and has its settings, before any row is in it: both may be an
 //! operator's. What ClickHouse lets nobody change later, as `index_granularity`, is as this version defines it, and so is a TTL of
@@ -15,7 +16,9 @@
 //!
 //! Whoever is erased meanwhile stays erased: [`filling`] says why.
 //!
-//! A command that was killed may be given again: whichever table is in its place then holds all that hits can't tell.
+//! A command that was killed may be given again. Until the exchange, the table in its place holds all that hits can't tell. After
+//! it, the old table beside has what people wrote at that moment: the view that filled the new one says in its comment which
+//! table that is, and where it is in its place already, step 5 is done before anything is dropped.
 //!
 //! Settled sessions need no view of their own. The table beside is filled, a share of all visitors at a time, and then once
 //! more of those who had hits meanwhile; settling stops, its mark is put back to before the filling began, and the tables are
@@ -82,6 +85,7 @@ pub async fn rebuild(
 ) -> Result<(), ViewsError> {
     let state = State::find(MIGRATIONS, table)?;
     let work = Rebuilding { migrator: Migrator::new(clickhouse.clone(), cluster), clickhouse, state, tell };
+    work.clear().await?;
     work.make_table().await?;
     match &work.state.filled {
         Filled::ByInserts { writer, query } => work.by_inserts(writer, query).await?,
@@ -122,14 +126,23 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         Ok(self.rows::<Count>(during, query).await?.first().map_or(0, |row| row.count))
     }
 
-    /// The table beside, in place of what an earlier attempt left.
-    async fn make_table(&self) -> Result<(), ViewsError> {
-        let during = "making the table";
+    /// Drops what an earlier attempt left. One that was killed after the exchange has left the old table beside, and in it what
+    /// people wrote at that moment.
+    async fn clear(&self) -> Result<(), ViewsError> {
+        let during = "dropping what an earlier attempt left";
         if let Filled::ByInserts { writer, .. } = &self.state.filled {
+            let fills = self.of_table(during, "comment", &format!("{writer}_next")).await?;
+            if fills == self.uuid(during, "{table}").await? {
+                self.wait_for_inserts().await?;
+                self.copy_what_people_wrote("{next}", "{table}").await?;
+            }
             self.execute(during, &format!("DROP TABLE IF EXISTS {{database}}.{writer}_next{{on_cluster}}")).await?;
         }
-        self.execute(during, "DROP TABLE IF EXISTS {database}.{next}{on_cluster}").await?;
-        self.execute(during, &self.state.table_beside()).await?;
+        self.execute(during, "DROP TABLE IF EXISTS {database}.{next}{on_cluster}").await
+    }
+
+    async fn make_table(&self) -> Result<(), ViewsError> {
+        self.execute("making the table", &self.state.table_beside()).await?;
         self.keep_ttl_and_settings().await
     }
 
@@ -148,17 +161,29 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
     }
 
     async fn engine(&self, during: &'static str, table: &str) -> Result<String, ViewsError> {
-        let query = format!(
-            "SELECT engine_full AS text FROM system.tables WHERE database = '{{database}}' AND name = '{table}'"
-        );
+        self.of_table(during, "engine_full", table).await
+    }
+
+    /// Which table has a name at this moment.
+    async fn uuid(&self, during: &'static str, table: &str) -> Result<String, ViewsError> {
+        self.of_table(during, "toString(uuid)", table).await
+    }
+
+    /// What ClickHouse says of a table; empty where there is none.
+    async fn of_table(&self, during: &'static str, what: &str, table: &str) -> Result<String, ViewsError> {
+        let query =
+            format!("SELECT {what} AS text FROM system.tables WHERE database = '{{database}}' AND name = '{table}'");
         Ok(self.rows::<Text>(during, &query).await?.pop().map(|row| row.text).unwrap_or_default())
     }
 
     async fn by_inserts(&self, writer: &str, query: &str) -> Result<(), ViewsError> {
+        let during = "making the view";
+        // The comment says which table it is that was made, whatever its name is later.
         let view = format!(
-            "CREATE MATERIALIZED VIEW {{database}}.{writer}_next{{on_cluster}} TO {{database}}.{{next}} AS {query}"
+            "CREATE MATERIALIZED VIEW {{database}}.{writer}_next{{on_cluster}} TO {{database}}.{{next}} AS {query} COMMENT '{}'",
+            self.uuid(during, "{next}").await?
         );
-        self.execute("making the view", &view).await?;
+        self.execute(during, &view).await?;
         self.wait_for_inserts().await?;
         let days = "SELECT DISTINCT toString(toDate(received_at)) AS text FROM {database}.hits ORDER BY text";
         for Text { text: day } in self.rows("listing the days", days).await? {
@@ -172,6 +197,9 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.execute("changing the view", &changed).await?;
         self.exchange().await?;
         (self.tell)("exchanged\n");
+        self.copy_what_people_wrote("{next}", "{table}").await?;
+        // Those that began before the exchange write into the old table.
+        self.wait_for_inserts().await?;
         self.copy_what_people_wrote("{next}", "{table}").await?;
         self.execute("dropping the view", &format!("DROP TABLE {{database}}.{writer}_next{{on_cluster}}")).await?;
         // Those that still fill the table that is about to go.

@@ -1,6 +1,9 @@
 //! State tables made anew, while loading goes on.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use schemas::{EnrichedHit, Kind};
 use sink::views::{ViewsError, rebuild::rebuild};
@@ -112,24 +115,82 @@ async fn what_is_not_made_from_hits_is_not_made_anew() {
     assert_eq!(place.query("SELECT count() FROM {database}.hits"), "1");
 }
 
-/// Killed at the moment of the exchange and given again, it has lost nothing that people wrote.
+/// What people write into the two tables that they write into, by hand or in bulk.
+const BY_HAND: [(&str, &str); 2] = [
+    ("contact_cards", "(site, contact, email, name) SELECT 'shop', 'i@x.example', 'i@x.example', 'Ines'"),
+    ("contact_links", "(site, contact, visitor_id) SELECT 'shop', 'i@x.example', 'ines'"),
+];
+
+fn by_hand(place: &Place, table: &str) -> String {
+    place.query(&format!("SELECT uniqExact(contact) FROM {{database}}.{table} WHERE contact = 'i@x.example'"))
+}
+
+/// Killed at the moment of the exchange and given again, it has lost nothing that people wrote: neither before nor at that moment.
 #[tokio::test]
 async fn what_people_wrote_outlives_a_command_that_is_killed() {
     let name = "what_people_wrote_outlives_a_command_that_is_killed";
     let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "killed").await;
     place.insert(&hits(1)).await;
-    place.query("INSERT INTO {database}.contact_cards (site, contact, email, name) VALUES ('shop', 'i@x.example', 'i@x.example', 'Ines')");
-    place.query(
-        "INSERT INTO {database}.contact_links (site, contact, visitor_id) VALUES ('shop', 'i@x.example', 'ines')",
-    );
-    for table in ["contact_cards", "contact_links"] {
+    for (table, row) in BY_HAND {
+        place.query(&format!("INSERT INTO {{database}}.{table} {row}"));
         let killed = |text: &str| assert_ne!(text, "exchanged\n", "killed");
         let clickhouse = place.clickhouse();
         let task = tokio::spawn(async move { rebuild(clickhouse, None, table, killed).await });
         assert!(task.await.unwrap_err().is_panic(), "{table}");
+        // As an import does that began before the exchange.
+        place.query(&format!("INSERT INTO {{database}}.{table}_next {}", row.replace("i@", "late@")));
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
+        let late = place.query(&format!("SELECT count() FROM {{database}}.{table} WHERE contact = 'late@x.example'"));
+        assert_eq!((by_hand(&place, table), late), ("1".to_owned(), "1".to_owned()), "{table}");
+        // What was taken back before the exchange stays so.
+        let killed = |text: &str| assert_ne!(text, "2026-03-10\n", "killed");
+        let clickhouse = place.clickhouse();
+        let task = tokio::spawn(async move { rebuild(clickhouse, None, table, killed).await });
+        assert!(task.await.unwrap_err().is_panic(), "{table}");
+        place.query(&format!("INSERT INTO {{database}}.{table}_next SELECT * FROM {{database}}.{table}"));
+        place.query(&format!("DELETE FROM {{database}}.{table} WHERE contact = 'late@x.example'"));
+        rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
+        assert_eq!(
+            place.query(&format!("SELECT count() FROM {{database}}.{table} WHERE contact = 'late@x.example'")),
+            "0",
+            "{table}"
+        );
     }
-    assert_eq!(place.query("SELECT name FROM {database}.contact_cards WHERE source = 'import'"), "Ines");
-    assert_eq!(place.query("SELECT contact FROM {database}.contact_visitors WHERE visitor_id = 'ines'"), "i@x.example");
+}
+
+/// An import that begins before the exchange and ends after it writes into the old table.
+#[tokio::test]
+async fn what_people_write_while_the_tables_are_exchanged_is_kept() {
+    let name = "what_people_write_while_the_tables_are_exchanged_is_kept";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let place = Place::migrated(stack, "importing").await;
+    place.insert(&hits(1)).await;
+    for (table, row) in BY_HAND {
+        let import = format!(
+            "INSERT INTO {}.{table} {row} FROM numbers(10) WHERE sleepEachRow(0.5) = 0 SETTINGS max_block_size = 1",
+            place.database
+        );
+        let running = format!(
+            "SELECT count() FROM system.processes WHERE startsWith(query, 'INSERT INTO {}.{table} ') AND query LIKE '%sleepEachRow%'",
+            place.database
+        );
+        let (url, importing) = (place.clickhouse_url.clone(), Mutex::new(None));
+        let tell = |text: &str| match text {
+            "exchanged\n" => assert_eq!(place.query(&running), "1", "it has ended"),
+            _ if importing.lock().unwrap().is_some() => {}
+            _ => {
+                let (url, import) = (url.clone(), import.clone());
+                let import = thread::spawn(move || local::clickhouse::query(&url, "default", &import).unwrap());
+                *importing.lock().unwrap() = Some(import);
+                while place.query(&running) == "0" {
+                    thread::sleep(Duration::from_millis(10));
+                }
+            }
+        };
+        rebuild(place.clickhouse(), None, table, tell).await.unwrap();
+        let importing = importing.lock().unwrap().take().unwrap();
+        importing.join().unwrap();
+        assert_eq!(by_hand(&place, table), "1", "{table}");
+    }
 }
