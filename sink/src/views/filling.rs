@@ -5,7 +5,7 @@
 //! that when it is over. Each statement here asks, as ClickHouse begins to run it, whether that table is empty, and fails where
 //! it is not, to be given again later. So for each statement and each pass one of two holds:
 //! * It asked before the names were there. Then it was among the processes of ClickHouse before they were, and the pass waits
-//!   until it is not ([`wait_for_fillings`]) before it deletes.
+//!   until it is not (`wait_for_fillings`) before it deletes.
 //! * It began when the pass was over, and reads from tables that hold nothing of these people any more.
 //!
 //! So nothing is copied from table to table while a pass works, and it has but to delete from all of them: also from the one
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use clickhouse::Row;
 use serde::Deserialize;
-use uuid::Uuid;
 
+use super::turn::{Turn, names};
 use crate::clickhouse::ClickHouse;
 use crate::fault::Fault;
 
@@ -44,17 +44,21 @@ struct Count {
 ///
 /// # Errors
 /// The class of the failure; also where somebody is being erased for longer than anybody waits.
-pub(super) async fn fill(clickhouse: &ClickHouse, statement: &str, tell: impl Fn(&str)) -> Result<(), Fault> {
-    let database = clickhouse.database();
+pub(super) async fn fill(
+    clickhouse: &ClickHouse,
+    turn: &Turn,
+    statement: &str,
+    tell: impl Fn(&str),
+) -> Result<(), Fault> {
     let question = format!(
         "(SELECT throwIf(count() > 0, 'people are being erased, as table erasing says, until a sink with --privacy-keys is done') \
-         FROM {database}.erasing) = 0"
+         FROM {}.erasing) = 0",
+        clickhouse.database()
     );
     let (statement, end) = (statement.replace(NOBODY_ERASED, &question), Instant::now() + PATIENCE);
     let mut is_told = false;
     loop {
-        let name = format!("{}{}", names(database), Uuid::now_v7());
-        match clickhouse.execute_as(&name, &statement).await {
+        match clickhouse.execute_as(&turn.name(), &statement).await {
             Err(Fault::RejectRow(REFUSED, _)) if Instant::now() < end => {}
             answer => return answer,
         }
@@ -63,11 +67,6 @@ pub(super) async fn fill(clickhouse: &ClickHouse, statement: &str, tell: impl Fn
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// How the names of all these statements begin.
-fn names(database: &str) -> String {
-    format!("rebuild-{database}-")
 }
 
 /// Waits for the end of statements that fill a table which is made anew, and began before.

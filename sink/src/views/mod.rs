@@ -3,8 +3,9 @@
 //! 1. [`options`]: the command line.
 //! 2. [`definition`]: how this version defines a state table, and what fills it. Pure.
 //! 3. [`rebuild`](mod@rebuild): makes one anew beside the old, lets it catch up, and exchanges the two.
-//! 4. [`filling`]: the statements that write rows into it, none of which may undo an erasure.
-//! 5. [`settle`](mod@settle): settles all sessions that there are.
+//! 4. `turn`: keeps two commands from making the same one anew at once.
+//! 5. [`filling`]: the statements that write rows into it, none of which may undo an erasure.
+//! 6. [`settle`](mod@settle): settles all sessions that there are.
 //!
 //! Loading goes on meanwhile, and readers see either table whole. A command that ended half-way may be given again.
 
@@ -13,6 +14,7 @@ pub mod filling;
 pub mod options;
 pub mod rebuild;
 pub mod settle;
+mod turn;
 
 use crate::clickhouse::ClickHouse;
 use crate::error::ExitCode;
@@ -32,6 +34,31 @@ pub enum ViewsError {
         during: &'static str,
         /// What went wrong.
         fault: Fault,
+    },
+    /// Another command does the same.
+    #[error(
+        "{table} of database {database} is being made anew by another command, whose statements are named {names}... in \
+         system.processes; give this one again once that has ended, or was ended by \
+         `KILL QUERY WHERE startsWith(query_id, '{names}')`"
+    )]
+    Busy {
+        /// The table.
+        table: String,
+        /// Its database.
+        database: String,
+        /// How the names of the other command's statements begin.
+        names: String,
+    },
+    /// Another command took this one for killed, or somebody changed tables by hand.
+    #[error(
+        "{during}: {table} is no more the table that this command knows, as another command began to do the same or somebody \
+         exchanged or dropped tables; nothing was changed by that, give the command again once no other runs"
+    )]
+    Overtaken {
+        /// What was about to be done.
+        during: &'static str,
+        /// Database and table.
+        table: String,
     },
     /// ClickHouse could not settle.
     #[error("sessions can't be settled: {0}; the views say what they said before")]

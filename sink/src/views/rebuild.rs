@@ -14,6 +14,8 @@
 //! operator's. What ClickHouse lets nobody change later, as `index_granularity`, is as this version defines it, and so is a TTL of
 //! a single column.
 //!
+//! One command at a time makes a table anew: `turn` says how that is known.
+//!
 //! Whoever is erased meanwhile stays erased: [`filling`] says why.
 //!
 //! A command that was killed may be given again. Until the exchange, the table in its place holds all that hits can't tell. After
@@ -31,6 +33,7 @@ use serde::Deserialize;
 
 use super::definition::{Filled, State, query_where};
 use super::filling::{self, NOBODY_ERASED};
+use super::turn::Turn;
 use super::{ViewsError, settle};
 use crate::clickhouse::ClickHouse;
 use crate::engine;
@@ -84,20 +87,30 @@ pub async fn rebuild(
     tell: impl Fn(&str),
 ) -> Result<(), ViewsError> {
     let state = State::find(MIGRATIONS, table)?;
-    let work = Rebuilding { migrator: Migrator::new(clickhouse.clone(), cluster), clickhouse, state, tell };
+    let turn = Turn::begin(&clickhouse, table).await?;
+    let work = Rebuilding { migrator: Migrator::new(clickhouse.clone(), cluster), clickhouse, state, turn, tell };
     work.clear().await?;
-    work.make_table().await?;
+    let tables = work.make_table().await?;
     match &work.state.filled {
-        Filled::ByInserts { writer, query } => work.by_inserts(writer, query).await?,
-        Filled::BySettling => work.by_settling().await?,
+        Filled::ByInserts { writer, query } => work.by_inserts(&tables, writer, query).await?,
+        Filled::BySettling => work.by_settling(&tables).await?,
     }
-    work.execute("dropping what was replaced", "DROP TABLE {database}.{next}{on_cluster}").await
+    let during = "dropping what was replaced";
+    work.expect_beside(during, &tables.old).await?;
+    work.execute(during, "DROP TABLE {database}.{next}{on_cluster}").await
+}
+
+/// The UUIDs of the table that is replaced, and of the one that was made.
+struct Tables {
+    old: String,
+    new: String,
 }
 
 struct Rebuilding<Tell> {
     clickhouse: ClickHouse,
     migrator: Migrator,
     state: State,
+    turn: Turn,
     tell: Tell,
 }
 
@@ -112,7 +125,8 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
 
     /// Writes rows, once nobody is being erased.
     async fn fill(&self, during: &'static str, statement: &str) -> Result<(), ViewsError> {
-        filling::fill(&self.clickhouse, &self.render(statement), &self.tell).await.map_err(ViewsError::during(during))
+        let filled = filling::fill(&self.clickhouse, &self.turn, &self.render(statement), &self.tell).await;
+        filled.map_err(ViewsError::during(during))
     }
 
     async fn rows<R>(&self, during: &'static str, query: &str) -> Result<Vec<R>, ViewsError>
@@ -141,9 +155,19 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.execute(during, "DROP TABLE IF EXISTS {database}.{next}{on_cluster}").await
     }
 
-    async fn make_table(&self) -> Result<(), ViewsError> {
-        self.execute("making the table", &self.state.table_beside()).await?;
-        self.keep_ttl_and_settings().await
+    async fn make_table(&self) -> Result<Tables, ViewsError> {
+        let during = "making the table";
+        self.execute(during, &self.state.table_beside()).await?;
+        self.keep_ttl_and_settings().await?;
+        Ok(Tables { old: self.uuid(during, "{table}").await?, new: self.uuid(during, "{next}").await? })
+    }
+
+    /// Whether the table beside is this one still.
+    async fn expect_beside(&self, during: &'static str, uuid: &str) -> Result<(), ViewsError> {
+        if self.uuid(during, "{next}").await? == uuid {
+            return Ok(());
+        }
+        Err(ViewsError::Overtaken { during, table: self.render("{database}.{next}") })
     }
 
     /// Has the table beside keep rows for as long as the old one does and remember as many tokens: an operator may have given it
@@ -176,14 +200,13 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         Ok(self.rows::<Text>(during, &query).await?.pop().map(|row| row.text).unwrap_or_default())
     }
 
-    async fn by_inserts(&self, writer: &str, query: &str) -> Result<(), ViewsError> {
-        let during = "making the view";
+    async fn by_inserts(&self, tables: &Tables, writer: &str, query: &str) -> Result<(), ViewsError> {
         // The comment says which table it is that was made, whatever its name is later.
         let view = format!(
             "CREATE MATERIALIZED VIEW {{database}}.{writer}_next{{on_cluster}} TO {{database}}.{{next}} AS {query} COMMENT '{}'",
-            self.uuid(during, "{next}").await?
+            tables.new
         );
-        self.execute(during, &view).await?;
+        self.execute("making the view", &view).await?;
         self.wait_for_inserts().await?;
         let days = "SELECT DISTINCT toString(toDate(received_at)) AS text FROM {database}.hits ORDER BY text";
         for Text { text: day } in self.rows("listing the days", days).await? {
@@ -195,7 +218,7 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.copy_what_is_older().await?;
         let changed = format!("ALTER TABLE {{database}}.{writer}{{on_cluster}} MODIFY QUERY {query}");
         self.execute("changing the view", &changed).await?;
-        self.exchange().await?;
+        self.exchange(tables).await?;
         (self.tell)("exchanged\n");
         self.copy_what_people_wrote("{next}", "{table}").await?;
         // Those that began before the exchange write into the old table.
@@ -206,11 +229,12 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.wait_for_inserts().await
     }
 
-    async fn exchange(&self) -> Result<(), ViewsError> {
+    async fn exchange(&self, tables: &Tables) -> Result<(), ViewsError> {
+        let during = "exchanging the tables";
         // Somebody may have changed them meanwhile.
         self.keep_ttl_and_settings().await?;
-        self.execute("exchanging the tables", "EXCHANGE TABLES {database}.{table} AND {database}.{next}{on_cluster}")
-            .await
+        self.expect_beside(during, &tables.new).await?;
+        self.execute(during, "EXCHANGE TABLES {database}.{table} AND {database}.{next}{on_cluster}").await
     }
 
     /// Waits for inserts that began before, and so do not know what was done since.
@@ -278,7 +302,7 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.fill("taking back what is left of older sessions", &statement).await
     }
 
-    async fn by_settling(&self) -> Result<(), ViewsError> {
+    async fn by_settling(&self, tables: &Tables) -> Result<(), ViewsError> {
         let during = "filling the table";
         let began = "SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS count";
         let until = self.count(during, began).await?.saturating_sub(120_000);
@@ -306,7 +330,7 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         let mark =
             format!("INSERT INTO {{database}}.settlements (until, confirmed_at) VALUES ({until}, now64(3, 'UTC'))");
         self.execute("putting back the mark", &mark).await?;
-        self.exchange().await?;
+        self.exchange(tables).await?;
         settle::settle(&self.clickhouse, &self.tell).await
     }
 }

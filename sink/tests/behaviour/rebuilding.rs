@@ -1,5 +1,6 @@
 //! State tables made anew, while loading goes on.
 
+use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use schemas::{EnrichedHit, Kind};
 use sink::views::{ViewsError, rebuild::rebuild};
+use tokio::runtime::Handle;
 
 use crate::states::{HOUR, MINUTE, form, in_session};
 use crate::support::{Place, hit, page_view, unnamed};
@@ -192,5 +194,55 @@ async fn what_people_write_while_the_tables_are_exchanged_is_kept() {
         let importing = importing.lock().unwrap().take().unwrap();
         importing.join().unwrap();
         assert_eq!(by_hand(&place, table), "1", "{table}");
+    }
+}
+
+/// Does something the first time that the command tells something: the new table then has the rows of a day.
+fn once(act: impl FnOnce()) -> impl Fn(&str) {
+    let act = RefCell::new(Some(act));
+    move |_: &str| {
+        if let Some(act) = act.take() {
+            act();
+        }
+    }
+}
+
+/// The second is told so, and harms nothing; once the first has ended, it may be given again.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_at_a_time_makes_a_table_anew() {
+    let Some(stack) = local::database_or_skip("one_command_at_a_time_makes_a_table_anew") else { return };
+    let place = Place::migrated(stack, "at_once").await;
+    place.insert(&hits(1)).await;
+    let again = || {
+        let (clickhouse, runtime) = (place.clickhouse(), Handle::current());
+        thread::spawn(move || runtime.block_on(rebuild(clickhouse, None, "contact_cards", |_| ()))).join().unwrap()
+    };
+    let refused = once(|| {
+        let told = again().unwrap_err().to_string();
+        let expected = format!("contact_cards of database {} is being made anew by another command", place.database);
+        assert!(told.starts_with(&expected) && told.contains("KILL QUERY"), "{told}");
+    });
+    rebuild(place.clickhouse(), None, "contact_cards", refused).await.unwrap();
+    assert_eq!(known(&place)[0], "1");
+    again().unwrap();
+    assert_eq!(known(&place)[0], "1");
+}
+
+/// A command that stood still for so long that another one took it for killed does not put that one's half-filled table in place.
+#[tokio::test]
+async fn no_table_is_put_in_place_but_the_one_that_was_made() {
+    let Some(stack) = local::database_or_skip("no_table_is_put_in_place_but_the_one_that_was_made") else { return };
+    let place = Place::migrated(stack, "overtaken").await;
+    place.load(&hits(1)).await;
+    for (table, known_at) in [("contact_cards", 0), ("settled_sessions", 3)] {
+        let overtaken = once(|| {
+            place.query(&format!("DROP TABLE {{database}}.{table}_next SYNC"));
+            place.query(&format!("CREATE TABLE {{database}}.{table}_next AS {{database}}.{table}"));
+        });
+        let told = rebuild(place.clickhouse(), None, table, overtaken).await.unwrap_err().to_string();
+        assert!(told.contains(&format!("{table}_next")), "{told}");
+        assert_eq!(known(&place)[known_at], "1", "{table}");
+        rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
+        assert_eq!(known(&place)[known_at], "1", "{table}");
     }
 }
