@@ -34,6 +34,7 @@ pub struct ClickHouse {
 }
 
 /// One host.
+#[derive(Clone)]
 struct Server {
     /// For logs: its address without what may be secret in it.
     name: String,
@@ -80,6 +81,35 @@ impl ClickHouse {
         let hosts = Arc::new(Hosts::new(servers.len()));
         let statement = HitColumns::insert_statement(&format!("{database}.{TABLE}"));
         Self { servers, hosts, statement, database, timeout: options.clickhouse_timeout }
+    }
+
+    /// The first of the hosts that answers, alone: for statements that must not be begun on another one while the first may
+    /// still be at them, and that read what others before have written.
+    ///
+    /// # Errors
+    /// The class of the last failure, where none answers.
+    pub async fn on_one_host(&self) -> Result<Self, Fault> {
+        let mut last = Fault::RetrySame("no host is given".to_owned());
+        for host in self.hosts.in_order() {
+            let server = &self.servers[host];
+            match in_time(self.timeout, server.queries.query_raw("SELECT 1 FORMAT Null").execute()).await {
+                Ok(()) => {
+                    let servers = Arc::from([server.clone()]);
+                    return Ok(Self { servers, hosts: Arc::new(Hosts::new(1)), ..self.clone() });
+                }
+                Err(fault) => {
+                    self.note_failure(host, &fault);
+                    last = fault;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// The same with another time after which a request is given up.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The database that hits go to.

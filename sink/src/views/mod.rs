@@ -60,6 +60,9 @@ pub enum ViewsError {
         /// Database and table.
         table: String,
     },
+    /// Settling was stopped for an exchange, and could not be started.
+    #[error("{0}; the settling of sessions is stopped and could not be started, `sink views settle` starts it")]
+    Stopped(Box<Self>),
     /// ClickHouse could not settle.
     #[error("sessions can't be settled: {0}; the views say what they said before")]
     Unsettled(String),
@@ -71,6 +74,7 @@ impl ViewsError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::ClickHouse { fault: Fault::Halt(code, _), .. } => *code,
+            Self::Stopped(cause) => cause.exit_code(),
             _ => ExitCode::Failed,
         }
     }

@@ -18,15 +18,19 @@
 //!
 //! Whoever is erased meanwhile stays erased: [`filling`] says why.
 //!
+//! All is done on one host. What fills a table may take a day, whatever time requests have otherwise, and is not begun again
+//! on another host, where it would write the same once more.
+//!
 //! A command that was killed may be given again. Until the exchange, the table in its place holds all that hits can't tell. After
 //! it, the old table beside has what people wrote at that moment: the view that filled the new one says in its comment which
 //! table that is, and where it is in its place already, step 5 is done before anything is dropped.
 //!
 //! Settled sessions need no view of their own. The table beside is filled, a share of all visitors at a time, and then once
 //! more of those who had hits meanwhile; settling stops, its mark is put back to before the filling began, and the tables are
-//! exchanged. Whoever has hits from then on is settled at once, and so is whatever these changed of what was filled before.
+//! exchanged; settling goes on then, also where one of that fails. Whoever has hits from then on is settled at once, and so is
+//! whatever these changed of what was filled before.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -39,6 +43,8 @@ use crate::clickhouse::ClickHouse;
 use crate::engine;
 use crate::migrate::{MIGRATIONS, Migrator};
 
+/// How long a statement that changes something may take: given up, ClickHouse would go on with it all the same.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Hits whose sessions are told at a time, on the average. All hits are looked at for each share, so these are large, and
 /// what does not fit into memory goes to the disk.
 const SHARE: u64 = 10_000_000;
@@ -79,7 +85,8 @@ struct Text {
 /// Makes a state table anew.
 ///
 /// # Errors
-/// Where there is no such table, or ClickHouse can't be used. The old table is then still in its place.
+/// Where there is no such table, another command makes it anew, or ClickHouse can't be used. Whichever table is in its place then
+/// is whole; settling was started again, or the error says that it was not.
 pub async fn rebuild(
     clickhouse: ClickHouse,
     cluster: Option<String>,
@@ -87,8 +94,10 @@ pub async fn rebuild(
     tell: impl Fn(&str),
 ) -> Result<(), ViewsError> {
     let state = State::find(MIGRATIONS, table)?;
+    let clickhouse = clickhouse.on_one_host().await.map_err(ViewsError::during("looking for a host"))?;
     let turn = Turn::begin(&clickhouse, table).await?;
-    let work = Rebuilding { migrator: Migrator::new(clickhouse.clone(), cluster), clickhouse, state, turn, tell };
+    let (migrator, patient) = (Migrator::new(clickhouse.clone(), cluster), clickhouse.clone().with_timeout(LONGEST));
+    let work = Rebuilding { clickhouse, patient, migrator, state, turn, tell };
     work.clear().await?;
     let tables = work.make_table().await?;
     match &work.state.filled {
@@ -107,7 +116,10 @@ struct Tables {
 }
 
 struct Rebuilding<Tell> {
+    /// For questions.
     clickhouse: ClickHouse,
+    /// For what changes something.
+    patient: ClickHouse,
     migrator: Migrator,
     state: State,
     turn: Turn,
@@ -120,12 +132,12 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
     }
 
     async fn execute(&self, during: &'static str, statement: &str) -> Result<(), ViewsError> {
-        self.clickhouse.execute(&self.render(statement)).await.map_err(ViewsError::during(during))
+        self.patient.execute(&self.render(statement)).await.map_err(ViewsError::during(during))
     }
 
     /// Writes rows, once nobody is being erased.
     async fn fill(&self, during: &'static str, statement: &str) -> Result<(), ViewsError> {
-        let filled = filling::fill(&self.clickhouse, &self.turn, &self.render(statement), &self.tell).await;
+        let filled = filling::fill(&self.patient, &self.turn, &self.render(statement), &self.tell).await;
         filled.map_err(ViewsError::during(during))
     }
 
@@ -218,6 +230,8 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.copy_what_is_older().await?;
         let changed = format!("ALTER TABLE {{database}}.{writer}{{on_cluster}} MODIFY QUERY {query}");
         self.execute("changing the view", &changed).await?;
+        // Somebody may have changed them meanwhile.
+        self.keep_ttl_and_settings().await?;
         self.exchange(tables).await?;
         (self.tell)("exchanged\n");
         self.copy_what_people_wrote("{next}", "{table}").await?;
@@ -231,8 +245,6 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
 
     async fn exchange(&self, tables: &Tables) -> Result<(), ViewsError> {
         let during = "exchanging the tables";
-        // Somebody may have changed them meanwhile.
-        self.keep_ttl_and_settings().await?;
         self.expect_beside(during, &tables.new).await?;
         self.execute(during, "EXCHANGE TABLES {database}.{table} AND {database}.{next}{on_cluster}").await
     }
@@ -326,11 +338,24 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.fill(during, &fill(format!("(site, visitor_id) IN ({meanwhile})"))).await?;
         self.copy_what_is_older().await?;
         self.take_back_rests(&names).await?;
-        settle::stop(&self.clickhouse).await?;
-        let mark =
-            format!("INSERT INTO {{database}}.settlements (until, confirmed_at) VALUES ({until}, now64(3, 'UTC'))");
-        self.execute("putting back the mark", &mark).await?;
-        self.exchange(tables).await?;
+        self.keep_ttl_and_settings().await?;
+        self.exchange_while_nothing_settles(tables, &until).await?;
         settle::settle(&self.clickhouse, &self.tell).await
+    }
+
+    /// Whatever becomes of it, settling goes on afterwards: with the new table, or with the old one.
+    async fn exchange_while_nothing_settles(&self, tables: &Tables, until: &str) -> Result<(), ViewsError> {
+        let exchanged = async {
+            settle::stop(&self.clickhouse).await?;
+            let mark =
+                format!("INSERT INTO {{database}}.settlements (until, confirmed_at) VALUES ({until}, now64(3, 'UTC'))");
+            self.execute("putting back the mark", &mark).await?;
+            self.exchange(tables).await
+        }
+        .await;
+        match settle::start(&self.clickhouse).await {
+            Ok(()) => exchanged,
+            Err(error) => Err(ViewsError::Stopped(Box::new(exchanged.err().unwrap_or(error)))),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Settles all sessions and merges that there are, by refreshing what ClickHouse refreshes by itself each minute.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickhouse::Row;
 use serde::Deserialize;
@@ -10,6 +10,10 @@ use crate::clickhouse::ClickHouse;
 
 /// How often is asked whether a refresh has ended.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long is tried to start what was stopped, and how often.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What settles sessions.
 pub(crate) const SESSIONS: &str = "settle_sessions";
@@ -65,6 +69,20 @@ pub(super) async fn stop(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
     }
     for job in JOBS {
         wait(clickhouse, job).await?;
+    }
+    Ok(())
+}
+
+/// Starts it again, and tries so for some seconds: for as long as it is stopped, sessions stand still for everybody.
+pub(super) async fn start(clickhouse: &ClickHouse) -> Result<(), ViewsError> {
+    let end = Instant::now() + PATIENCE;
+    for job in JOBS {
+        while let Err(error) = system(clickhouse, "START", job).await {
+            if Instant::now() > end {
+                return Err(error);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
     Ok(())
 }

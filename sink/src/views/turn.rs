@@ -19,6 +19,7 @@ use super::ViewsError;
 use crate::clickhouse::ClickHouse;
 use crate::fault::Fault;
 
+const LOOKING: &str = "looking for others that do the same";
 /// What shows that a command is at work; it takes a second.
 const SHOWS: &str = "SELECT sleep(1) FORMAT Null";
 /// How long after one of these the next one is begun.
@@ -44,10 +45,18 @@ pub(super) struct Turn {
     shows: JoinHandle<()>,
 }
 
-#[derive(Row, Deserialize)]
+/// Statements that make a table anew.
+#[derive(Default, Row, Deserialize)]
 struct Seen {
     own: u64,
-    other: String,
+    others: u64,
+}
+
+impl Seen {
+    /// Others see this command, and there are none.
+    fn is_alone(&self) -> bool {
+        self.own > 0 && self.others == 0
+    }
 }
 
 impl Turn {
@@ -59,27 +68,30 @@ impl Turn {
         let of_table = format!("{}{table}-", names(clickhouse.database()));
         let names = format!("{of_table}{}-", Uuid::now_v7().simple());
         let turn = Self { shows: tokio::spawn(show(clickhouse.clone(), names.clone())), names };
-        let query = format!(
-            "SELECT countIf(startsWith(query_id, '{names}')) AS own, anyIf(query_id, NOT startsWith(query_id, '{names}')) AS other \
-             FROM system.processes WHERE startsWith(query_id, '{of_table}')",
-            names = turn.names
-        );
-        let (begun, mut quiet_since) = (Instant::now(), None);
+        let (mut quiet_since, end) = (None, Instant::now() + PATIENCE);
         loop {
-            let seen: Vec<Seen> = clickhouse.rows(&query).await.map_err(ViewsError::during("looking for others"))?;
-            let is_alone = seen.first().is_some_and(|seen| seen.own > 0 && seen.other.is_empty());
-            let since = if is_alone { *quiet_since.get_or_insert_with(Instant::now) } else { Instant::now() };
-            if since.elapsed() >= QUIET {
-                return Ok(turn);
-            }
-            if !is_alone {
-                quiet_since = None;
-                if begun.elapsed() > PATIENCE {
-                    return Err(refused(clickhouse, table, of_table, seen));
+            let seen = turn.look(clickhouse, &of_table).await?;
+            if seen.is_alone() {
+                if quiet_since.get_or_insert_with(Instant::now).elapsed() >= QUIET {
+                    return Ok(turn);
                 }
+            } else if Instant::now() < end {
+                quiet_since = None;
+            } else {
+                return Err(refused(clickhouse, table, of_table, &seen));
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    async fn look(&self, clickhouse: &ClickHouse, of_table: &str) -> Result<Seen, ViewsError> {
+        let own = format!("startsWith(query_id, '{}')", self.names);
+        let query = format!(
+            "SELECT countIf({own}) AS own, countIf(NOT {own}) AS others FROM system.processes \
+             WHERE startsWith(query_id, '{of_table}')"
+        );
+        let seen: Vec<Seen> = clickhouse.rows(&query).await.map_err(ViewsError::during(LOOKING))?;
+        Ok(seen.into_iter().next().unwrap_or_default())
     }
 
     /// A name for a statement.
@@ -99,13 +111,12 @@ fn name(names: &str) -> String {
     format!("{names}{}", Uuid::now_v7().simple())
 }
 
-fn refused(clickhouse: &ClickHouse, table: &str, names: String, seen: Vec<Seen>) -> ViewsError {
-    match seen.into_iter().next().filter(|seen| !seen.other.is_empty()) {
-        Some(_) => ViewsError::Busy { table: table.to_owned(), database: clickhouse.database().to_owned(), names },
-        None => ViewsError::during("looking for others")(Fault::RetrySame(
-            "the statements of this command are not in system.processes".to_owned(),
-        )),
+fn refused(clickhouse: &ClickHouse, table: &str, names: String, seen: &Seen) -> ViewsError {
+    if seen.others > 0 {
+        return ViewsError::Busy { table: table.to_owned(), database: clickhouse.database().to_owned(), names };
     }
+    let unseen = "system.processes does not show the statements of this command; may its user run SELECT sleep(1)?";
+    ViewsError::during(LOOKING)(Fault::RetrySame(unseen.to_owned()))
 }
 
 /// Where one fails, the next one shows it.

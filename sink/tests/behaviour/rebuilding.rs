@@ -7,10 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use schemas::{EnrichedHit, Kind};
+use sink::clickhouse::ClickHouse;
 use sink::views::{ViewsError, rebuild::rebuild};
 use tokio::runtime::Handle;
 
-use crate::states::{HOUR, MINUTE, form, in_session};
+use crate::states::{DAY, HOUR, MINUTE, form, in_session};
 use crate::support::{Place, hit, page_view, unnamed};
 
 const TABLES: [&str; 6] =
@@ -245,4 +246,72 @@ async fn no_table_is_put_in_place_but_the_one_that_was_made() {
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
         assert_eq!(known(&place)[known_at], "1", "{table}");
     }
+}
+
+/// Sessions do not stand still for a table that could not be exchanged.
+#[tokio::test]
+async fn what_fails_at_the_exchange_does_not_leave_settling_stopped() {
+    let name = "what_fails_at_the_exchange_does_not_leave_settling_stopped";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let place = Place::migrated(stack, "standing").await;
+    place.load(&hits(1)).await;
+    // The mark can't be put back.
+    place.query("ALTER TABLE {database}.settlements ADD CONSTRAINT none CHECK false");
+    let told = rebuild(place.clickhouse(), None, "settled_sessions", |_| ()).await.unwrap_err().to_string();
+    assert!(told.starts_with("putting back the mark"), "{told}");
+    let stopped = "SELECT view FROM system.view_refreshes WHERE database = '{database}' AND status = 'Disabled'";
+    assert_eq!(place.query(stopped), "");
+    place.query("ALTER TABLE {database}.settlements DROP CONSTRAINT none");
+    place.load(&hits(2)).await;
+    assert_eq!(known(&place)[3], "2");
+}
+
+/// A form of each of two days. What fills a table with the second day takes ten seconds.
+async fn with_a_slow_second_day(place: &Place) -> impl Fn(&str) {
+    let forms = [form(1, "ada", 0, ["Ada", "ada@x.example", ""]), form(2, "bob", DAY, ["Bob", "bob@x.example", ""])];
+    place.insert(&forms).await;
+    once(|| {
+        for number in 0..4 {
+            let slow = format!("ADD CONSTRAINT slow_{number} CHECK sleepEachRow(2.5{number}) = 0");
+            place.query(&format!("ALTER TABLE {{database}}.contact_cards_next {slow}"));
+        }
+    })
+}
+
+fn with_options(place: &Place, timeout: u64, hosts: usize) -> ClickHouse {
+    let mut options = place.options(&[]).clickhouse;
+    options.clickhouse_timeout = Duration::from_secs(timeout);
+    options.clickhouse_url = vec![options.clickhouse_url[0].clone(); hosts];
+    ClickHouse::new(&options)
+}
+
+/// A share of a large table takes longer than a request may take otherwise.
+#[tokio::test]
+async fn what_fills_a_table_may_take_its_time() {
+    let Some(stack) = local::database_or_skip("what_fills_a_table_may_take_its_time") else { return };
+    let place = Place::migrated(stack, "slow").await;
+    let slow = with_a_slow_second_day(&place).await;
+    rebuild(with_options(&place, 5, 1), None, "contact_cards", slow).await.unwrap();
+    assert_eq!(known(&place)[0], "2");
+}
+
+/// Another server would write the same once more, while the first may be at it still.
+#[tokio::test]
+async fn what_fills_a_table_is_not_begun_again_on_another_host() {
+    let name = "what_fills_a_table_is_not_begun_again_on_another_host";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let place = Place::migrated(stack, "hosts").await;
+    let slow = with_a_slow_second_day(&place).await;
+    let (url, fill) = (place.clickhouse_url.clone(), format!("INSERT INTO {}.contact_cards_next ", place.database));
+    let query = move |sql: &str| local::clickhouse::query(&url, "default", sql).unwrap();
+    let kill = thread::spawn(move || {
+        let runs = format!("startsWith(query, '{fill}') AND elapsed > 1");
+        while query(&format!("SELECT count() FROM system.processes WHERE {runs}")) == "0" {
+            thread::sleep(Duration::from_millis(20));
+        }
+        query(&format!("KILL QUERY WHERE {runs} ASYNC"));
+    });
+    let told = rebuild(with_options(&place, 60, 2), None, "contact_cards", slow).await.unwrap_err().to_string();
+    kill.join().unwrap();
+    assert!(told.starts_with("filling the table") && told.contains("QUERY_WAS_CANCELLED"), "{told}");
 }
