@@ -3,12 +3,14 @@
 use hyper::StatusCode;
 use schemas::{Protocol, Signal};
 use serde::Serialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::assemble::{self, Context};
 use crate::client::Client;
 use crate::fields::Fields;
 use crate::identity::Newcomer;
+use crate::metrics::Metrics;
 use crate::objections;
 use crate::outcome::{Outcome, Received};
 use crate::policy::{self, Decision};
@@ -39,7 +41,7 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// A hit that is not stored.
+/// A hit that is not stored, or all those from one on that are beyond the most of one body.
 #[derive(Debug, Serialize)]
 pub struct Rejected {
     /// Its place among the hits of the body, from 0.
@@ -66,20 +68,20 @@ pub struct Prepared {
 /// Reads the hits of a body.
 #[must_use]
 pub fn prepare(collector: &Collector, client: &Client<'_>, body: &[u8]) -> Prepared {
-    let items = match std::str::from_utf8(body).map_err(Problem::NotUtf8).and_then(items) {
-        Ok(items) => items,
-        Err(problem) => return nothing_read(collector, client, body, &problem),
-    };
+    let most = collector.options.batch_hits;
+    let Items { taken, beyond } =
+        match std::str::from_utf8(body).map_err(Problem::NotUtf8).and_then(|text| items(text, most)) {
+            Ok(items) => items,
+            Err(problem) => return nothing_read(collector, client, body, &problem),
+        };
     let mut prepared = Prepared::default();
     let newcomer = Newcomer::default();
-    for (index, item) in items.into_iter().enumerate() {
+    for (index, item) in taken.into_iter().enumerate() {
         let received = Received::count(&collector.metrics);
-        if index >= collector.options.batch_hits {
-            let reason = format!("beyond the {} hits of one body", collector.options.batch_hits);
-            prepared.reject(received, Outcome::DroppedBatchTooLarge, index, reason);
-        } else {
-            prepared.hit(collector, client, &newcomer, received, index, item);
-        }
+        prepared.hit(collector, client, &newcomer, received, index, item);
+    }
+    if beyond > 0 {
+        prepared.reject_beyond(&collector.metrics, most, beyond);
     }
     prepared
 }
@@ -126,19 +128,63 @@ impl Problem {
 }
 
 /// The hits of a body, each as JSON.
-fn items(text: &str) -> Result<Vec<&str>, Problem> {
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Items<'a> {
+    /// As many as one body may have.
+    taken: Vec<&'a str>,
+    /// How many came after them. They are not told apart any further: a body of few bytes can hold half a million.
+    beyond: usize,
+}
+
+/// The first `most` hits of a body.
+fn items(text: &str, most: usize) -> Result<Items<'_>, Problem> {
     let text = text.trim_start_matches('\u{feff}').trim();
     if text.is_empty() {
         return Err(Problem::Empty);
     }
     if text.starts_with('[') {
-        let items: Vec<&RawValue> = serde_json::from_str(text).map_err(Problem::Json)?;
-        return Ok(items.into_iter().map(RawValue::get).collect());
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let items = FirstOfArray(most).deserialize(&mut deserializer).map_err(Problem::Json)?;
+        return deserializer.end().map(|()| items).map_err(Problem::Json);
     }
     match serde_json::from_str::<&RawValue>(text) {
-        Ok(item) => Ok(vec![item.get()]),
-        Err(_) if text.contains('\n') => Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()),
+        Ok(item) => Ok(Items { taken: vec![item.get()], beyond: 0 }),
+        Err(_) if text.contains('\n') => {
+            let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            Ok(Items { taken: lines.by_ref().take(most).collect(), beyond: lines.count() })
+        }
         Err(error) => Err(Problem::Json(error)),
+    }
+}
+
+/// Reads so many elements of an array, and counts the others.
+struct FirstOfArray(usize);
+
+impl<'de> DeserializeSeed<'de> for FirstOfArray {
+    type Value = Items<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FirstOfArray {
+    type Value = Items<'de>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("an array of hits")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut items = Items::default();
+        while items.taken.len() < self.0 {
+            let Some(item) = access.next_element::<&RawValue>()? else { return Ok(items) };
+            items.taken.push(item.get());
+        }
+        while access.next_element::<IgnoredAny>()?.is_some() {
+            items.beyond += 1;
+        }
+        Ok(items)
     }
 }
 
@@ -146,6 +192,14 @@ impl Prepared {
     fn reject(&mut self, received: Received, outcome: Outcome, index: usize, reason: String) {
         received.close(outcome);
         self.answer.rejected.push(Rejected { index, reason, outcome });
+    }
+
+    /// Rejects all hits of a body after its first `most` with one entry.
+    fn reject_beyond(&mut self, metrics: &Metrics, most: usize, beyond: usize) {
+        let outcome = Outcome::DroppedBatchTooLarge;
+        metrics.count_at_once(outcome, beyond as u64);
+        let reason = format!("the last {beyond} hits are beyond the {most} of one body");
+        self.answer.rejected.push(Rejected { index: most, reason, outcome });
     }
 
     fn unreadable(
@@ -281,13 +335,24 @@ mod tests {
 
     #[test]
     fn one_object_an_array_and_lines_are_told_apart() {
-        assert_eq!(items("{\"a\":1}").unwrap(), ["{\"a\":1}"]);
-        assert_eq!(items("\u{feff} {\n\"a\": 1\n}\n").unwrap(), ["{\n\"a\": 1\n}"]);
-        assert_eq!(items("[{\"a\":1}, 2]").unwrap(), ["{\"a\":1}", "2"]);
-        assert_eq!(items("{\"a\":1}\r\n\n{\"b\":2}\nbroken").unwrap(), ["{\"a\":1}", "{\"b\":2}", "broken"]);
-        assert_eq!(items("[]").unwrap(), [""; 0]);
+        let taken = |text| items(text, 9).map(|items| items.taken);
+        assert_eq!(taken("{\"a\":1}").unwrap(), ["{\"a\":1}"]);
+        assert_eq!(taken("\u{feff} {\n\"a\": 1\n}\n").unwrap(), ["{\n\"a\": 1\n}"]);
+        assert_eq!(taken("[{\"a\":1}, 2]").unwrap(), ["{\"a\":1}", "2"]);
+        assert_eq!(taken("{\"a\":1}\r\n\n{\"b\":2}\nbroken").unwrap(), ["{\"a\":1}", "{\"b\":2}", "broken"]);
+        assert_eq!(taken("[]").unwrap(), [""; 0]);
         for broken in ["", "  ", "{\"a\":", "[{\"a\":1}", "hello"] {
-            assert!(items(broken).is_err(), "{broken:?}");
+            assert!(taken(broken).is_err(), "{broken:?}");
+        }
+    }
+    #[test]
+    fn what_is_beyond_the_most_hits_is_counted_only() {
+        for text in ["[1,2,{\"a\":[3]},4]", "1\n2\n\n{}\r\nx"] {
+            assert_eq!(items(text, 2).unwrap(), Items { taken: vec!["1", "2"], beyond: 2 }, "{text}");
+            assert_eq!(items(text, 4).unwrap().beyond, 0, "{text}");
+        }
+        for broken in ["[1,2,3", "[1,2,3}", "[1,2,3] 4", "[1,2,x]"] {
+            assert!(items(broken, 1).is_err(), "{broken}");
         }
     }
 }

@@ -119,6 +119,12 @@ impl Metrics {
         self.outcomes[outcome as usize].inc();
     }
 
+    /// Counts hits in and out that nobody looks at one by one.
+    pub fn count_at_once(&self, outcome: Outcome, hits: u64) {
+        self.received.inc_by(hits);
+        self.outcomes[outcome as usize].inc_by(hits);
+    }
+
     /// Hits that had this outcome so far.
     #[must_use]
     pub fn outcome(&self, outcome: Outcome) -> u64 {

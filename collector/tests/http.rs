@@ -252,9 +252,26 @@ fn a_body_of_which_nothing_is_taken_has_a_status_that_says_why() {
         let response = collector.post("/v1/hits", headers, &body);
         assert_eq!(response.status().as_u16(), status, "{headers:?} {body:.20}: {:?}", json(&response));
     }
-    let answer = json(&collector.post("/v1/hits", &[], r#"[{"site":"demo"},{"site":"demo"},{"site":"demo"}]"#));
-    assert_eq!((&answer["accepted"], &answer["rejected"][0]["index"]), (&json!(2), &json!(2)));
     collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn of_a_body_with_too_many_hits_the_rest_is_told_at_once_and_counted_in_full() {
+    let collector = Fixture::start(&["--batch-hits", "2"]);
+    let beyond = 500_000;
+    for body in [
+        format!("{}{}", "{\"site\":\"demo\"}\n".repeat(2), "1\n".repeat(beyond)),
+        format!("[{{\"site\":\"demo\"}},{{\"site\":\"demo\"}}{}]", ",1".repeat(beyond)),
+    ] {
+        let response = collector.post("/v1/hits", &[], body);
+        assert!(response.body().len() < 1000, "{} bytes are answered", response.body().len());
+        let (answer, reason) = (json(&response), "the last 500000 hits are beyond the 2 of one body");
+        assert_eq!(answer, json!({"accepted": 2, "rejected": [{"index": 2, "reason": reason}]}));
+    }
+    assert_eq!(collector.metrics.outcome(Outcome::DroppedBatchTooLarge), 2 * beyond as u64);
+    collector.assert_outcomes_add_up();
+    let broken = collector.post("/v1/hits", &[], "[1,2,3,4,}");
+    assert_eq!((broken.status().as_u16(), json(&broken)["rejected"].as_array().unwrap().len()), (400, 1));
 }
 
 #[test]
