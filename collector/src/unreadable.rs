@@ -4,6 +4,8 @@
 //! not send here, nothing is published. Under an objection the dead letter says that there was something, and nothing of
 //! what it was. Where no site can be told, the original is kept only if every site would permit that.
 
+use std::collections::HashSet;
+
 use schemas::{DeadLetter, Signal, Stage};
 use serde_json::Value;
 use service::sites::{ConsentPolicy, Site, Sites};
@@ -77,12 +79,9 @@ impl Told {
     /// Of text that was meant as JSON. A consent that is not a plain yes each time is taken for a no.
     fn by_words(text: &str) -> Self {
         let mut told = Self::default();
-        for value in values(text, "\"site\"") {
-            let site = value.strip_prefix('"').and_then(|rest| rest.split_once('"')).map(|(site, _)| site);
-            if let Some(site) = site.filter(|site| !told.sites.iter().any(|known| known == site)) {
-                told.sites.push(site.to_owned());
-            }
-        }
+        let named = values(text, "\"site\"").filter_map(|value| value.strip_prefix('"')?.split_once('"'));
+        let mut known = HashSet::new();
+        told.sites.extend(named.map(|(site, _)| site).filter(|site| known.insert(*site)).map(str::to_owned));
         for value in values(text, "\"measurement\"") {
             told.measurement = Some(told.measurement.unwrap_or(true) && value.starts_with("true"));
         }
@@ -239,5 +238,16 @@ mod tests {
         ] {
             assert_eq!(without_values(Told::by_json(json.as_bytes())), expected, "{json}");
         }
+    }
+
+    /// Compared with each other, the sites of a body of the largest size cost a quarter of a minute.
+    #[test]
+    fn of_many_sites_each_is_told_once_in_little_time() {
+        let body: String = (0..80_000).chain(0..10).map(|site| format!(r#""site":"{site}","#)).collect();
+        assert!(body.len() > 1 << 20);
+        let started = std::time::Instant::now();
+        let told = Told::by_json(body.as_bytes());
+        assert_eq!((told.sites.len(), told.sites[79_999].as_str()), (80_000, "79999"));
+        assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
     }
 }
