@@ -38,6 +38,10 @@ pub enum DataError {
     },
 }
 
+/// No host is longer, bytes: RFC 1035, section 2.3.4, as text. Hosts are looked up by each of their ends, so what a longer text
+/// costs grows with its square.
+pub(crate) const LONGEST_HOST: usize = 253;
+
 /// A file of data: what it is, and which option names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Source {

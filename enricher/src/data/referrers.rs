@@ -10,7 +10,7 @@ use std::sync::Arc;
 use schemas::{SourceKind, Text};
 use serde::Deserialize;
 
-use super::{DataError, Source};
+use super::{DataError, LONGEST_HOST, Source};
 
 const FILE: Source = Source { what: "a database of referrers", option: "--referrers" };
 
@@ -100,6 +100,9 @@ impl Referrers {
     /// The referrer with a host, in lower case, and a path: by host and path, by host, or by a domain above the host.
     #[must_use]
     pub fn find(&self, host: &str, path: &str) -> Option<&Referrer> {
+        if host.len() > LONGEST_HOST {
+            return None;
+        }
         let mut name = host;
         loop {
             if let Some(found) = self.at(name, path) {
@@ -197,5 +200,14 @@ mod tests {
     #[test]
     fn a_wrong_file_is_refused_with_the_line() {
         assert!(Referrers::parse("{\n\"search\": 1}").unwrap_err().to_string().contains("line 2"));
+    }
+
+    /// Looked up by each of its ends, a host of 16,000 labels costs a second.
+    #[test]
+    fn what_is_longer_than_a_host_can_be_is_none() {
+        let referrers = Referrers::parse(JSON).unwrap();
+        let below = |length: usize| format!("{}google.de", "de.".repeat(length));
+        assert!(referrers.find(&below(81), "/").is_some());
+        assert_eq!(referrers.find(&below(82), "/"), None);
     }
 }

@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use schemas::Text;
 use url::Url;
 
+use crate::data::LONGEST_HOST;
+
 /// The parts of an address that tell something.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Address<'a> {
@@ -35,7 +37,7 @@ fn parse(text: &str) -> Option<Address<'static>> {
     let address = if text.starts_with("//") { Url::parse(&format!("https:{text}")) } else { Url::parse(text) }.ok()?;
     // The standard lower-cases hosts of the web, but not of other schemes, such as android-app.
     let host = address.host_str().unwrap_or_default().to_ascii_lowercase();
-    Some(Address {
+    (host.len() <= LONGEST_HOST).then(|| Address {
         host: Cow::Owned(host),
         path: Cow::Owned(address.path().to_owned()),
         query: Cow::Owned(address.query().unwrap_or_default().to_owned()),
@@ -58,7 +60,10 @@ fn split(text: &str) -> Option<Address<'_>> {
 fn is_plain_host(host: &str) -> bool {
     let is_name = |label: &str| label.starts_with(|first: char| first.is_ascii_lowercase());
     let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
-    host.bytes().all(is_plain) && host.rsplit('.').next().is_some_and(is_name) && !host.contains("xn--")
+    host.len() <= LONGEST_HOST
+        && host.bytes().all(is_plain)
+        && host.rsplit('.').next().is_some_and(is_name)
+        && !host.contains("xn--")
 }
 
 /// No dots before which a slash stands, as which `%2e` counts too: the standard resolves them.
@@ -99,6 +104,16 @@ mod tests {
         {
             assert!(matches!(read(text), Some(Address { host: Cow::Borrowed(_), .. })), "{text}");
             assert_same(text);
+        }
+    }
+
+    #[test]
+    fn what_is_longer_than_a_host_can_be_is_no_address() {
+        for (end, is_one) in [("m", true), ("me", false)] {
+            let host = format!("{}{end}", "a.".repeat(126));
+            for start in ["https://", "https://B@", "//", "app://"] {
+                assert_eq!(read(&format!("{start}{host}/page")).is_some(), is_one, "{start} {end}");
+            }
         }
     }
 

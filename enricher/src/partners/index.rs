@@ -11,6 +11,7 @@ use schemas::{MatchKind, PartnerRecord, RecordKey};
 
 use super::key;
 use super::store::Store;
+use crate::data::LONGEST_HOST;
 
 /// The use that a record must permit to enrich hits.
 const PURPOSE: &str = "measurement";
@@ -210,7 +211,7 @@ impl PartnerIndex {
     }
 
     fn by_domain(&self, kind: MatchKind, domain: &str, site: &str, now: i64) -> Option<PartnerRecord<'_>> {
-        if !self.has(kind) {
+        if !self.has(kind) || domain.len() > LONGEST_HOST {
             return None;
         }
         let registrable = psl::domain_str(domain)?;
@@ -396,5 +397,14 @@ mod tests {
         assert_eq!(index.apply(b"nonsense", None), Err(Refusal::WrongKey));
         let mut small = PartnerIndex::with_room_for(ENTRY_BYTES);
         assert_eq!(small.apply(&key, Some(good)), Err(Refusal::Full));
+    }
+
+    #[test]
+    fn what_is_longer_than_a_host_can_be_belongs_to_nobody() {
+        let mut index = PartnerIndex::default();
+        put(&mut index, record(MatchKind::CompanyDomain, "steel.example", "one", ""));
+        let below = |length: usize| format!("{}steel.example", "a.".repeat(length));
+        let found = |length| index.by_company_domain(&below(length), "demo", NOW).is_some();
+        assert!(found(120) && !found(121));
     }
 }
