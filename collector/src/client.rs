@@ -38,8 +38,15 @@ const SEC_GPC: HeaderName = HeaderName::from_static("sec-gpc");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const CLIENT_HINTS: &str = "sec-ch-ua";
+/// Each hit of a body has these headers, so that what one of them may be long is multiplied by the hits. A user agent is
+/// cut here, bytes; the enricher looks at half of it.
+const LONGEST_USER_AGENT: usize = 2_048;
+/// A language is cut here, bytes; hardly any tag has more than 35 (RFC 5646, section 4.4.1).
+const LONGEST_LANGUAGE: usize = 64;
 /// A client hint longer than this is not one.
 const LONGEST_HINT: usize = 512;
+/// Names and values of all client hints that are kept, bytes: what browsers send takes a fifth of it.
+const MOST_HINT_BYTES: usize = 2_048;
 
 impl<'a> Client<'a> {
     /// Reads the client from its socket and headers.
@@ -68,10 +75,10 @@ impl<'a> Client<'a> {
         self.headers.get(name).map(String::from_utf8_lossy)
     }
 
-    /// The User-Agent header, empty where there is none.
+    /// The User-Agent header as far as it is kept, empty where there is none.
     #[must_use]
     pub fn user_agent(&self) -> Cow<'a, str> {
-        self.text(&USER_AGENT).unwrap_or_default()
+        self.headers.get(&USER_AGENT).map(|value| beginning(value, LONGEST_USER_AGENT)).unwrap_or_default()
     }
 
     /// The Referer header, empty where there is none.
@@ -86,12 +93,12 @@ impl<'a> Client<'a> {
         self.text(&ORIGIN)
     }
 
-    /// The first language of the Accept-Language header, empty where there is none.
+    /// The first language of the Accept-Language header as far as it is kept, empty where there is none.
     #[must_use]
     pub fn language(&self) -> Cow<'a, str> {
         let all = self.headers.text(&hyper::header::ACCEPT_LANGUAGE);
         let first = all.and_then(|all| all.split([',', ';']).next()).unwrap_or_default().trim();
-        if first == "*" { Cow::Borrowed("") } else { Cow::Borrowed(first) }
+        if first == "*" { Cow::Borrowed("") } else { Cow::Borrowed(cut(first, LONGEST_LANGUAGE)) }
     }
 
     /// The host that was asked, without port.
@@ -134,13 +141,16 @@ impl<'a> Client<'a> {
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// The client hints about the user agent, by header name.
+    /// The client hints about the user agent, by header name, as many as are kept.
     #[must_use]
     pub fn hints(&self) -> Map<'a> {
         let mut hints: Vec<(Cow<'a, str>, Cow<'a, str>)> = Vec::new();
+        let mut room = MOST_HINT_BYTES;
         for (name, value) in self.headers.with_prefix(CLIENT_HINTS).filter(|(_, value)| value.len() <= LONGEST_HINT) {
+            let bytes = name.len() + value.len();
             // A header that is sent twice counts once: keys of a map are unique.
-            if !hints.iter().any(|(known, _)| *known == name) {
+            if bytes <= room && !hints.iter().any(|(known, _)| *known == name) {
+                room -= bytes;
                 hints.push((name, value.into()));
             }
         }
@@ -167,6 +177,23 @@ impl Forwarding<'_> {
             }
         }
         ip
+    }
+}
+
+/// At most so many bytes of a text, in whole characters.
+fn cut(text: &str, longest: usize) -> &str {
+    &text[..text.floor_char_boundary(longest)]
+}
+
+/// At most so many bytes of a value as text.
+fn beginning(value: &[u8], longest: usize) -> Cow<'_, str> {
+    // A character that three more bytes do not complete begins behind those that are kept.
+    match String::from_utf8_lossy(&value[..value.len().min(longest + 3)]) {
+        Cow::Borrowed(text) => Cow::Borrowed(cut(text, longest)),
+        Cow::Owned(mut text) => {
+            text.truncate(text.floor_char_boundary(longest));
+            Cow::Owned(text)
+        }
     }
 }
 
@@ -281,5 +308,31 @@ mod tests {
         );
         assert_eq!((client.language().as_ref(), client.host()), ("de-CH", "[::1]"));
         assert_eq!(client.hints(), Map(vec![("sec-ch-ua-platform".into(), "\"Linux\"".into())]));
+    }
+
+    /// Each hit of a body has them, so that they cost as often as it has hits.
+    #[test]
+    fn long_headers_are_cut_at_whole_characters() {
+        let mut headers = headers(&[("accept-language", &"x".repeat(9_000))]);
+        for number in 0..50 {
+            let name = HeaderName::try_from(format!("sec-ch-ua-{number:02}")).unwrap();
+            headers.insert(name, "x".repeat(500).parse().unwrap());
+        }
+        let broken = vec![0xff; 9_000];
+        for (user_agent, kept) in [
+            ("x".repeat(9_000).as_bytes(), "x".repeat(2_048)),
+            ("x".repeat(2_048).as_bytes(), "x".repeat(2_048)),
+            (format!("xx{}", "\u{1f600}".repeat(9_000)).as_bytes(), format!("xx{}", "\u{1f600}".repeat(511))),
+            (&broken, "\u{fffd}".repeat(682)),
+        ] {
+            headers.insert(USER_AGENT, hyper::header::HeaderValue::from_bytes(user_agent).unwrap());
+            let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
+            let client = Client::new("127.0.0.1".parse().unwrap(), &headers, &forwarding);
+            assert_eq!(client.user_agent(), kept);
+            assert_eq!(client.language(), "x".repeat(64));
+            let hints = client.hints();
+            let bytes: usize = hints.0.iter().map(|(name, value)| name.len() + value.len()).sum();
+            assert_eq!((hints.0.len(), bytes), (4, 4 * 512));
+        }
     }
 }
