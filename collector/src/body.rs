@@ -74,35 +74,54 @@ where
 }
 
 async fn decompress(encoding: &str, sent: &Bytes, limit: usize) -> Result<Bytes, BodyError> {
-    let body = sent.as_ref();
+    let (body, compressed) = (sent.as_ref(), Compressed { encoding, sent, limit });
     match encoding {
-        "gzip" | "x-gzip" => bounded(encoding, sent, GzipDecoder::new(body), limit).await,
+        "gzip" | "x-gzip" => {
+            let mut decoder = GzipDecoder::new(body);
+            decoder.multiple_members(true);
+            compressed.read(decoder, GzipDecoder::get_ref).await
+        }
         // "deflate" is the zlib format (RFC 9110, 8.4.1.2), which some clients get wrong and send bare.
-        "deflate" => match bounded(encoding, sent, ZlibDecoder::new(body), limit).await {
-            Err(BodyError::NotDecodable { .. }) => bounded(encoding, sent, DeflateDecoder::new(body), limit).await,
+        "deflate" => match compressed.read(ZlibDecoder::new(body), ZlibDecoder::get_ref).await {
+            Err(BodyError::NotDecodable { .. }) => {
+                compressed.read(DeflateDecoder::new(body), DeflateDecoder::get_ref).await
+            }
             other => other,
         },
-        "br" => bounded(encoding, sent, BrotliDecoder::new(body), limit).await,
+        "br" => compressed.read(BrotliDecoder::new(body), BrotliDecoder::get_ref).await,
         "zstd" => {
             let window = DParameter::window_log_max(LARGEST_ZSTD_WINDOW_LOG);
-            bounded(encoding, sent, ZstdDecoder::with_params(body, &[window]), limit).await
+            let mut decoder = ZstdDecoder::with_params(body, &[window]);
+            decoder.multiple_members(true);
+            compressed.read(decoder, ZstdDecoder::get_ref).await
         }
         other => Err(BodyError::UnknownEncoding(other.chars().take(40).collect())),
     }
 }
 
-async fn bounded(
-    encoding: &str,
-    sent: &Bytes,
-    decoder: impl AsyncRead + Unpin,
+/// A body as it was sent.
+#[derive(Clone, Copy)]
+struct Compressed<'s> {
+    encoding: &'s str,
+    sent: &'s Bytes,
+    /// Most bytes once it is decompressed.
     limit: usize,
-) -> Result<Bytes, BodyError> {
-    let mut decompressed = Vec::new();
-    let result: io::Result<usize> = decoder.take(limit as u64 + 1).read_to_end(&mut decompressed).await;
-    match result {
-        Err(_) => Err(BodyError::NotDecodable { encoding: encoding.to_owned(), sent: sent.clone() }),
-        Ok(bytes) if bytes > limit => Err(BodyError::TooLarge(limit)),
-        Ok(_) => Ok(decompressed.into()),
+}
+
+impl<'s> Compressed<'s> {
+    /// Decompresses the whole of it: what a decoder leaves as its `rest` would be lost, were the others taken.
+    async fn read<D: AsyncRead + Unpin>(
+        self,
+        mut decoder: D,
+        rest: impl FnOnce(&D) -> &&'s [u8],
+    ) -> Result<Bytes, BodyError> {
+        let mut decompressed = Vec::new();
+        let result: io::Result<usize> = (&mut decoder).take(self.limit as u64 + 1).read_to_end(&mut decompressed).await;
+        match result {
+            Ok(bytes) if bytes > self.limit => Err(BodyError::TooLarge(self.limit)),
+            Ok(_) if rest(&decoder).is_empty() => Ok(decompressed.into()),
+            _ => Err(BodyError::NotDecodable { encoding: self.encoding.to_owned(), sent: self.sent.clone() }),
+        }
     }
 }
 
@@ -148,6 +167,40 @@ mod tests {
         ] {
             assert_eq!(received(encoding, fits).await.unwrap(), small, "{encoding}");
             assert!(matches!(received(encoding, bursts).await, Err(BodyError::TooLarge(10_000))), "{encoding}");
+        }
+    }
+
+    /// Members one after the other are one file (RFC 1952, section 2.2), and so are frames (RFC 8878, section 3).
+    #[tokio::test]
+    async fn what_is_compressed_piece_by_piece_is_read_to_its_end_and_bounded() {
+        let half = vec![b'a'; 5_000];
+        for (encoding, piece, empty) in [
+            ("gzip", compressed!(GzipEncoder, &half), compressed!(GzipEncoder, b"")),
+            ("zstd", compressed!(ZstdEncoder, &half), compressed!(ZstdEncoder, b"")),
+        ] {
+            assert_eq!(received(encoding, piece.repeat(2)).await.unwrap(), half.repeat(2), "{encoding}");
+            assert_eq!(received(encoding, [&piece[..], &empty].concat()).await.unwrap(), half, "{encoding}");
+            assert!(
+                matches!(received(encoding, piece.repeat(3)).await, Err(BodyError::TooLarge(10_000))),
+                "{encoding}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_follows_and_is_not_as_it_says_is_refused() {
+        let plain = vec![b'a'; 5_000];
+        for (encoding, whole) in [
+            ("gzip", compressed!(GzipEncoder, &plain)),
+            ("deflate", compressed!(ZlibEncoder, &plain)),
+            ("deflate", compressed!(DeflateEncoder, &plain)),
+            ("br", compressed!(BrotliEncoder, &plain)),
+            ("zstd", compressed!(ZstdEncoder, &plain)),
+        ] {
+            for more in [&b"{"[..], b"\0\0\0\0", b"{\"site\":\"demo\"}", &whole[..whole.len() / 2]] {
+                let result = received(encoding, [&whole[..], more].concat()).await;
+                assert!(matches!(result, Err(BodyError::NotDecodable { .. })), "{encoding} {more:?}: {result:.200?}");
+            }
         }
     }
 
