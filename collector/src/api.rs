@@ -149,12 +149,18 @@ fn items(text: &str, most: usize) -> Result<Items<'_>, Problem> {
     }
     match serde_json::from_str::<&RawValue>(text) {
         Ok(item) => Ok(Items { taken: vec![item.get()], beyond: 0 }),
-        Err(_) if text.contains('\n') => {
+        Err(_) if begins_with_a_line_of_json(text) => {
             let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
             Ok(Items { taken: lines.by_ref().take(most).collect(), beyond: lines.count() })
         }
         Err(error) => Err(Problem::Json(error)),
     }
+}
+
+/// True for one hit a line. A hit of many lines that can't be read is judged as a whole: what its person says of their consent
+/// stands in another line than who they are.
+fn begins_with_a_line_of_json(text: &str) -> bool {
+    text.split_once('\n').is_some_and(|(line, _)| serde_json::from_str::<IgnoredAny>(line).is_ok())
 }
 
 /// Reads so many elements of an array, and counts the others.
@@ -262,7 +268,7 @@ impl Prepared {
         if client.origin().is_some_and(|origin| !site.allows_origin(&origin)) {
             return self.reject(received, Outcome::DroppedOrigin, index, OTHER_ORIGIN.to_owned());
         }
-        let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement);
+        let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement.permits());
         let objects = collector.objections.holds(&site_key, client, &fields);
         if objects && self.cookies.is_empty() {
             self.cookies = objections::set_cookies(client, &sites);
@@ -341,7 +347,7 @@ mod tests {
         assert_eq!(taken("[{\"a\":1}, 2]").unwrap(), ["{\"a\":1}", "2"]);
         assert_eq!(taken("{\"a\":1}\r\n\n{\"b\":2}\nbroken").unwrap(), ["{\"a\":1}", "{\"b\":2}", "broken"]);
         assert_eq!(taken("[]").unwrap(), [""; 0]);
-        for broken in ["", "  ", "{\"a\":", "[{\"a\":1}", "hello"] {
+        for broken in ["", "  ", "{\"a\":", "[{\"a\":1}", "hello", "{\n\"a\": 1,\n}", "{\"a\":1},\n{\"a\":2}"] {
             assert!(taken(broken).is_err(), "{broken:?}");
         }
     }

@@ -9,12 +9,26 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::daily_keys::DailyKeys;
-use crate::fields::{ConsentFields, ContactFields, Fields, Scalar};
+use crate::fields::{ConsentFields, ContactFields, Fields, Permission, Scalar};
 use crate::identity::{self, Claimed, Identity, Newcomer};
 
-/// Parameters whose values are checked: an unusable one is left out and counted, the hit goes on without it.
-pub const CHECKED_PARAMETERS: &[&str] =
-    &["hit", "page_view", "visitor", "session", "time", "sent", "duration", "screen", "consent.time"];
+/// Parameters whose values are checked: an unusable one is left out and counted, the hit goes on without it. A permission
+/// counts as refused instead.
+pub const CHECKED_PARAMETERS: &[&str] = &[
+    "hit",
+    "page_view",
+    "visitor",
+    "session",
+    "time",
+    "sent",
+    "duration",
+    "screen",
+    "consent.time",
+    "consent.measurement",
+    "consent.personalisation",
+    "consent.advertising",
+    "consent.partner_sharing",
+];
 
 /// The clock, Unix milliseconds.
 #[must_use]
@@ -197,12 +211,19 @@ impl Checked {
         Some(text.0)
     }
 
+    fn permission(&mut self, name: &'static str, permission: Permission) -> Option<bool> {
+        if permission == Permission::Unclear {
+            self.invalid.push(name);
+        }
+        permission.permits()
+    }
+
     fn consent<'a>(&mut self, fields: ConsentFields<'a>) -> Consent<'a> {
         Consent {
-            measurement: fields.measurement,
-            personalisation: fields.personalisation,
-            advertising: fields.advertising,
-            partner_sharing: fields.partner_sharing,
+            measurement: self.permission("consent.measurement", fields.measurement),
+            personalisation: self.permission("consent.personalisation", fields.personalisation),
+            advertising: self.permission("consent.advertising", fields.advertising),
+            partner_sharing: self.permission("consent.partner_sharing", fields.partner_sharing),
             given_at: self.number("consent.time", &fields.time),
             wording: fields.wording.0,
         }

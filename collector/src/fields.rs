@@ -7,7 +7,7 @@ use std::fmt;
 
 use percent_encoding::percent_decode;
 use schemas::{Map, Text};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 /// Most free properties of one hit.
 pub const MOST_PROPERTIES: usize = 100;
@@ -15,6 +15,38 @@ pub const MOST_PROPERTIES: usize = 100;
 /// A text, number or boolean, as text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scalar<'a>(pub Text<'a>);
+
+/// What a person says to one purpose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Permission {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// A plain yes.
+    Given,
+    /// A plain no.
+    Refused,
+    /// Something that is neither. Who is asked and does not say yes has not permitted it.
+    Unclear,
+}
+
+impl Permission {
+    /// Of what stands for it in a query string, or as a text in JSON.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        match text {
+            "1" | "true" => Self::Given,
+            "0" | "false" => Self::Refused,
+            _ => Self::Unclear,
+        }
+    }
+
+    /// Whether the purpose is permitted, where anything was said.
+    #[must_use]
+    pub fn permits(self) -> Option<bool> {
+        (self != Self::Unsaid).then_some(self == Self::Given)
+    }
+}
 
 /// Business-card fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
@@ -40,13 +72,13 @@ pub struct ContactFields<'a> {
 #[serde(default)]
 pub struct ConsentFields<'a> {
     /// Measuring visits.
-    pub measurement: Option<bool>,
+    pub measurement: Permission,
     /// Fitting content to the person.
-    pub personalisation: Option<bool>,
+    pub personalisation: Permission,
     /// Advertising.
-    pub advertising: Option<bool>,
+    pub advertising: Permission,
     /// Sharing with partners.
-    pub partner_sharing: Option<bool>,
+    pub partner_sharing: Permission,
     #[serde(borrow)]
     /// Version of the wording that was shown.
     pub wording: Scalar<'a>,
@@ -130,7 +162,7 @@ impl<'a> Fields<'a> {
             if let Some(slot) = fields.slot(&name) {
                 slot.0 = value;
             } else if let Some(purpose) = fields.purpose(&name) {
-                *purpose = truth(&value);
+                *purpose = Permission::of(&value);
             } else if name.starts_with("p.") && name.len() > 2 {
                 let key = match name {
                     Cow::Borrowed(name) => Cow::Borrowed(&name[2..]),
@@ -176,7 +208,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    fn purpose(&mut self, name: &str) -> Option<&mut Option<bool>> {
+    fn purpose(&mut self, name: &str) -> Option<&mut Permission> {
         let purpose = name.strip_prefix("consent.")?;
         if !["measurement", "personalisation", "advertising", "partner_sharing"].contains(&purpose) {
             return None;
@@ -233,15 +265,6 @@ fn hex(digit: u8) -> Option<u8> {
 /// The same of a text that may be broken.
 pub(crate) fn decoded_lossy(text: &str) -> String {
     percent_decode(text.replace('+', " ").as_bytes()).decode_utf8_lossy().into_owned()
-}
-
-/// A permission in a query string; anything but a plain yes is none.
-pub(crate) fn truth(value: &str) -> Option<bool> {
-    match value {
-        "1" | "true" => Some(true),
-        "0" | "false" => Some(false),
-        _ => None,
-    }
 }
 
 /// The last value of a key wins.
@@ -301,6 +324,60 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
+impl<'de> Deserialize<'de> for Permission {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PermissionVisitor)
+    }
+}
+
+/// Takes whatever comes: were a hit not readable for its answer, it would be kept as it is.
+struct PermissionVisitor;
+
+impl<'de> Visitor<'de> for PermissionVisitor {
+    type Value = Permission;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("true or false")
+    }
+
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<Self::Value, E> {
+        Ok(if truth { Permission::Given } else { Permission::Refused })
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Permission::of(text))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Self::Value, E> {
+        match number {
+            0 | 1 => self.visit_bool(number == 1),
+            _ => Ok(Permission::Unclear),
+        }
+    }
+
+    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(Permission::Unclear)
+    }
+
+    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(Permission::Unclear)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(Permission::Unsaid)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        while access.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Permission::Unclear)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Permission::Unclear)
+    }
+}
+
 fn properties<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Map<'de>, D::Error> {
     struct Properties;
 
@@ -347,10 +424,10 @@ mod tests {
         let (fields, unknown) = Fields::from_query(query).unwrap();
         let consent = fields.consent.unwrap();
         assert_eq!(
-            (consent.measurement, consent.advertising, consent.partner_sharing),
-            (Some(true), Some(false), None)
+            [consent.measurement, consent.advertising, consent.partner_sharing, consent.personalisation],
+            [Permission::Given, Permission::Refused, Permission::Unclear, Permission::Unsaid]
         );
-        assert_eq!((consent.personalisation, consent.wording.0.as_ref(), unknown), (None, "v2", 1));
+        assert_eq!((consent.wording.0.as_ref(), unknown), ("v2", 1));
     }
 
     #[test]
@@ -369,7 +446,7 @@ mod tests {
             ("1700000000000", "", "1.5")
         );
         assert_eq!((fields.contact.unwrap().email.0.as_ref(), unknown), ("a@b.example", 2));
-        assert_eq!(fields.consent.unwrap().measurement, Some(true));
+        assert_eq!(fields.consent.unwrap().measurement, Permission::Given);
         assert_eq!((fields.properties.get("seats"), fields.properties.get("plan")), (Some("3"), Some("grün")));
     }
 

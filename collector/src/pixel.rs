@@ -53,7 +53,7 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
         Ok(site) => site,
         Err(outcome) => return Prepared::dropped(outcome),
     };
-    let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement);
+    let measurement = fields.consent.as_ref().and_then(|consent| consent.measurement.permits());
     let objects = collector.objections.holds(&site_key, client, &fields);
     let mut cookies = if objects { objections::set_cookies(client, &sites) } else { Vec::new() };
     let decision =

@@ -7,13 +7,14 @@
 use std::collections::HashSet;
 
 use schemas::{DeadLetter, Signal, Stage};
+use serde::Deserialize;
 use serde_json::Value;
 use service::sites::{ConsentPolicy, Site, Sites};
 use uuid::Uuid;
 
 use crate::assemble;
 use crate::client::Client;
-use crate::fields;
+use crate::fields::{self, Permission};
 use crate::objections::Objects;
 use crate::outcome::Outcome;
 use crate::policy::{self, Decision};
@@ -49,30 +50,34 @@ impl Told {
     /// Of a query string.
     #[must_use]
     pub fn by_query(query: &str) -> Self {
-        let last = |name: &str| {
-            let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
-            values.next_back().map(|(_, value)| fields::decoded_lossy(value))
-        };
-        let sites = last("site").into_iter().filter(|site| !site.is_empty()).collect();
-        let values = query.split('&').filter_map(|pair| pair.split_once('='));
-        Self {
-            sites,
-            measurement: last("consent.measurement").and_then(|value| fields::truth(&value)),
-            values: Some(values.map(|(_, value)| fields::decoded_lossy(value)).collect()),
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let decoded = pairs.map(|(name, value)| (fields::decoded_lossy(name), fields::decoded_lossy(value)));
+        let mut told = Self::default();
+        let mut values = Vec::new();
+        for (name, value) in decoded {
+            match name.as_str() {
+                "site" => told.sites = vec![value.clone()],
+                "consent.measurement" => told.measurement = Permission::of(&value).permits(),
+                _ => {}
+            }
+            values.push(value);
         }
+        told.sites.retain(|site| !site.is_empty());
+        Self { values: Some(values), ..told }
     }
 
     /// Of one JSON value, or of what is none.
     #[must_use]
     pub fn by_json(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
         match serde_json::from_slice::<Value>(bytes) {
-            Ok(hit @ Value::Object(_)) => Self {
+            Ok(hit) => Self {
                 sites: hit["site"].as_str().map(str::to_owned).into_iter().collect(),
-                measurement: hit["consent"]["measurement"].as_bool(),
+                // What stands elsewhere than it should is no consent, but may be a refusal.
+                measurement: measurement(&hit["consent"]).or_else(|| refusal(&text)),
                 values: Some(texts(&hit)),
             },
-            Ok(other) => Self { values: Some(texts(&other)), ..Self::default() },
-            Err(_) => Self::by_words(&String::from_utf8_lossy(bytes)),
+            Err(_) => Self::by_words(&text),
         }
     }
 
@@ -82,11 +87,30 @@ impl Told {
         let named = values(text, "\"site\"").filter_map(|value| value.strip_prefix('"')?.split_once('"'));
         let mut known = HashSet::new();
         told.sites.extend(named.map(|(site, _)| site).filter(|site| known.insert(*site)).map(str::to_owned));
-        for value in values(text, "\"measurement\"") {
-            told.measurement = Some(told.measurement.unwrap_or(true) && value.starts_with("true"));
-        }
+        let is_said = values(text, "measurement").next().is_some();
+        told.measurement = refusal(text).or(is_said.then_some(true));
         told
     }
+}
+
+/// What the consent of a hit says to being measured. One that tells no purposes is no plain yes.
+fn measurement(consent: &Value) -> Option<bool> {
+    match consent {
+        Value::Null => None,
+        Value::Object(purposes) => {
+            let said = Permission::deserialize(purposes.get("measurement")?);
+            said.unwrap_or(Permission::Unclear).permits()
+        }
+        _ => Some(false),
+    }
+}
+
+/// A refusal to be measured anywhere in a text, whatever it is written in.
+fn refusal(text: &str) -> Option<bool> {
+    let tells_purposes_or_nothing = |value: &str| value.starts_with('{') || value.starts_with("null");
+    let refuses = values(text, "measurement").any(|value| !value.starts_with("true"))
+        || values(text, "\"consent\"").any(|value| !tells_purposes_or_nothing(value));
+    refuses.then_some(false)
 }
 
 /// All texts and numbers in a value, also the names of its members.
@@ -107,11 +131,12 @@ fn texts(value: &Value) -> Vec<String> {
     texts
 }
 
-/// What stands after each occurrence of a name and its colon.
+/// What stands after each occurrence of a name that a value is given to, in JSON or otherwise.
 fn values<'a>(text: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
-    text.match_indices(name).filter_map(|(at, name)| {
-        let rest = text[at + name.len()..].trim_start();
-        rest.strip_prefix(':').map(str::trim_start)
+    let ends_a_name = |letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '\\');
+    text.match_indices(name).filter_map(move |(at, name)| {
+        let rest = text[at + name.len()..].trim_start_matches(ends_a_name);
+        rest.strip_prefix([':', '=']).map(str::trim_start)
     })
 }
 

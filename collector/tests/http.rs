@@ -307,6 +307,70 @@ fn without_the_consent_that_a_site_requires_a_hit_is_anonymous() {
     assert_eq!(signals, [Signal::None, Signal::NoConsent]);
 }
 
+/// Whoever is asked and says anything but yes has not permitted it.
+#[test]
+fn what_is_no_plain_yes_is_no_consent() {
+    let collector = Fixture::start(&[]);
+    for answer in ["0", "false", "no", "off", "False", "", "2", "granted"] {
+        let set = cookies(&collector.get(&format!("/p.gif?site=demo&consent.measurement={answer}"), &[]));
+        assert!(set.is_empty(), "{answer}: {set:?}");
+    }
+    for answer in ["false", "0", "\"false\"", "\"no\"", "\"\"", "2", "-1", "1.5", "[]", "{\"a\":[1]}"] {
+        let body =
+            format!(r#"{{"site":"demo","consent":{{"measurement":{answer}}},"contact":{{"email":"me@x.example"}}}}"#);
+        let response = collector.post("/v1/hits", &[], body);
+        assert_eq!((&json(&response)["accepted"], cookies(&response)), (&json!(1), vec![]), "{answer}");
+    }
+    let refused = collector.hits(|_, hit| {
+        assert_eq!((hit.signal, hit.contact), (Signal::NoConsent, None));
+        assert_eq!(hit.consent.unwrap().measurement, Some(false));
+    });
+    assert_eq!(refused, 18);
+    let invalid = collector.metrics.invalid_parameters.with_label_values(&["consent.measurement"]);
+    assert_eq!(invalid.get(), 6 + 7, "all but the plain ones");
+    for answer in ["true", "1", "\"true\"", "\"1\"", "null"] {
+        let body = format!(r#"{{"site":"demo","consent":{{"measurement":{answer}}}}}"#);
+        assert_eq!(cookies(&collector.post("/v1/hits", &[], body)).len(), 2, "{answer}");
+    }
+    assert_eq!((letters(&collector), invalid.get()), (vec![], 13));
+    collector.assert_outcomes_add_up();
+}
+
+#[test]
+fn a_refusal_in_what_cannot_be_read_is_one_however_it_is_written() {
+    let collector = Fixture::start(&[]);
+    for query in ["consent.measurement=no", "consent%2Emeasurement=0", "consent.measurement"] {
+        collector.get(&format!("/p.gif?site=demo&email=me@x.example&title=%ff&{query}"), &[]);
+    }
+    let bodies = [
+        r#"{"site":"demo","contact":"me@x.example","consent":{"measurement":"no"}}"#,
+        r#"{"site":"demo","contact":"me@x.example","consent":{"measurement":0}}"#,
+        r#"{"site":"demo","contact":"me@x.example","consent":false}"#,
+        r#"{"site":"demo","contact":"me@x.example","consent":"no"}"#,
+        r#"{"site":"demo","contact":"me@x.example","consent":"no""#,
+        r#"{"site":"demo","contact":"me@x.example","consent.measurement":"no""#,
+        // As one text, in an array in an array, as JavaScript, and as a form.
+        r#""{\"site\":\"only\",\"email\":\"me@x.example\",\"consent\":{\"measurement\":false}}""#,
+        r#"[[{"site":"only","email":"me@x.example","consent":{"measurement":false}}]]"#,
+        "{site: 'only', email: 'me@x.example', consent: {measurement: false}}",
+        "site=only&email=me@x.example&consent.measurement=0",
+        // Printed over several lines, with a comma too many.
+        "{\n\"site\": \"demo\",\n\"email\": \"me@x.example\",\n\"consent\": {\"measurement\": false},\n}",
+    ];
+    // Where no site is told, something is kept only if no site asks for consent.
+    std::fs::write(collector.folder.path().join("sites.toml"), "[sites.demo]\n[sites.only]\n").unwrap();
+    collector.until("the sites are read again", || collector.get("/v1/sites/only", &[]).status() == 200);
+    for body in bodies {
+        collector.post("/v1/hits", &[], body);
+    }
+    let letters = letters(&collector);
+    assert_eq!(letters.len(), 3 + bodies.len());
+    for (site, original, detail) in letters {
+        assert!(original.is_empty(), "{site} {detail} {original}");
+    }
+    collector.assert_outcomes_add_up();
+}
+
 #[test]
 fn a_cookieless_site_has_the_same_visitor_all_day() {
     let collector = Fixture::start(&[]);
