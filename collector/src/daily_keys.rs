@@ -1,10 +1,10 @@
-//! The keys of the daily visitor hashes, shared by all collectors and forgotten after the day.
+//! The keys of the daily visitor hashes, shared by all collectors and forgotten soon after the day.
 //!
 //! Where no cookie may be set, a visitor is a keyed hash of site, day, address and user agent. All collectors need the
 //! same key, and nobody may have it later. So the key of a day is the first record of that day in the topic
 //! `visitor.keys`: a collector that finds none puts a random one there and reads what came first. The topic has one
 //! partition, so all read the same first record; its records are deleted after 48 hours, and a collector's own copy
-//! when the day is over.
+//! when the day after is over.
 //!
 //! While the brokers are away over midnight the new day's key can't be agreed on. A collector then uses a random key of
 //! its own until it can: its hashes of that time match nobody's, which loses a link between hits but never makes one.
@@ -179,13 +179,10 @@ impl Keeper {
     /// True once everything that is in the topic now has been read. An offer made before that could be wasted, never
     /// wrong.
     fn at_end(&self) -> bool {
-        let Ok((_, high)) = self.consumer.fetch_watermarks(&self.topic, 0, PATIENCE) else { return false };
+        let Ok(watermarks) = self.consumer.fetch_watermarks(&self.topic, 0, PATIENCE) else { return false };
         let Ok(position) = self.consumer.position() else { return false };
         let at = position.elements_for_topic(&self.topic).first().map(|element| element.offset());
-        match at {
-            Some(Offset::Offset(next)) => next >= high,
-            _ => high == 0,
-        }
+        is_end(at, watermarks)
     }
 
     fn offer(&self, day: i64) {
@@ -195,6 +192,12 @@ impl Keeper {
             tracing::warn!(%error, "cannot offer a daily key");
         }
     }
+}
+
+/// Whether a reader at an offset has read a topic that holds what is from the low to the high watermark. Of one whose records
+/// have all expired there is nothing to be read, and the reader is nowhere.
+fn is_end(at: Option<Offset>, (low, high): (i64, i64)) -> bool {
+    low == high || matches!(at, Some(Offset::Offset(next)) if next >= high)
 }
 
 #[cfg(test)]
@@ -236,12 +239,27 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_forgotten_when_the_day_is_over() {
+    fn keys_are_forgotten_when_the_day_after_is_over() {
         let keys = DailyKeys::default();
         keys.learn(20_000, [1; 32]);
         keys.forget_before(20_001);
         assert!(keys.knows(20_000));
         keys.forget_before(20_002);
         assert!(!keys.knows(20_000));
+    }
+
+    #[test]
+    fn a_topic_whose_records_have_expired_is_read_to_its_end() {
+        for (at, watermarks, expected) in [
+            (Some(Offset::Invalid), (0, 0), true),
+            (Some(Offset::Invalid), (0, 3), false),
+            (Some(Offset::Invalid), (3, 3), true),
+            (None, (3, 3), true),
+            (Some(Offset::Offset(2)), (0, 3), false),
+            (Some(Offset::Offset(2)), (3, 3), true),
+            (Some(Offset::Offset(3)), (1, 3), true),
+        ] {
+            assert_eq!(is_end(at, watermarks), expected, "at {at:?} of {watermarks:?}");
+        }
     }
 }
