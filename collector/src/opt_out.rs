@@ -34,28 +34,29 @@ pub fn opted_out(wish: Wish, client: &Client<'_>) -> bool {
     }
 }
 
-/// The cookies that carry a wish out.
+/// The cookies that carry a wish out, wherever this host may set them: the tag keeps its own on the site's domain, and sees
+/// no others.
 #[must_use]
 pub fn set_cookies(wish: Wish, client: &Client<'_>, sites: &Sites) -> Vec<HeaderValue> {
-    let here = Scope { domain: None, secure: client.secure };
-    match wish {
-        Wish::Status => Vec::new(),
-        Wish::OptIn => cookies::remove(cookies::OPT_OUT, here).into_iter().collect(),
-        Wish::OptOut => {
-            let mut headers = vec![cookies::set(cookies::OPT_OUT, "1", cookies::THIRTEEN_MONTHS_SECONDS, here)];
-            // The visitor's cookies are gone wherever this host may have set them.
-            let mut domains: Vec<Option<&str>> = sites.iter().map(|(_, site)| site.cookie_domain.as_deref()).collect();
-            domains.push(None);
-            domains.sort_unstable();
-            domains.dedup();
-            for domain in domains.into_iter().filter(|domain| domain.is_none_or(|name| covers(name, client.host()))) {
-                let scope = Scope { domain, secure: client.secure };
-                headers.push(cookies::remove(cookies::VISITOR, scope));
-                headers.push(cookies::remove(cookies::SESSION, scope));
-            }
-            headers.into_iter().flatten().collect()
-        }
-    }
+    let mut domains: Vec<Option<&str>> = sites.iter().map(|(_, site)| site.cookie_domain.as_deref()).collect();
+    domains.push(None);
+    domains.sort_unstable();
+    domains.dedup();
+    let within_reach = domains.into_iter().filter(|domain| domain.is_none_or(|name| covers(name, client.host())));
+    within_reach.flat_map(|domain| cookies_of(wish, Scope { domain, secure: client.secure })).collect()
+}
+
+fn cookies_of(wish: Wish, scope: Scope<'_>) -> impl Iterator<Item = HeaderValue> {
+    let set = match wish {
+        Wish::Status => [None, None, None],
+        Wish::OptIn => [cookies::remove(cookies::OPT_OUT, scope), None, None],
+        Wish::OptOut => [
+            cookies::set(cookies::OPT_OUT, "1", cookies::THIRTEEN_MONTHS_SECONDS, scope),
+            cookies::remove(cookies::VISITOR, scope),
+            cookies::remove(cookies::SESSION, scope),
+        ],
+    };
+    set.into_iter().flatten()
 }
 
 fn covers(domain: &str, host: &str) -> bool {

@@ -442,6 +442,24 @@ fn a_person_objects_and_takes_it_back() {
     assert_eq!((stranger.status().as_u16(), cookies(&stranger).len()), (403, 0));
 }
 
+/// The tag keeps the choice on the site's cookie domain, where a page of the site sees it.
+#[test]
+fn an_objection_holds_and_ends_wherever_the_tag_and_the_collector_keep_it() {
+    let collector = Fixture::start(&[]);
+    let kept = |path: &str, host: &str| {
+        let set = cookies(&collector.post(path, &[("host", host)], "")).into_iter();
+        let choices = set.filter(|cookie| cookie.starts_with("hitmeter_opt_out="));
+        choices.map(|cookie| cookie.replace("hitmeter_opt_out=", "").replace("; SameSite=Lax", "")).collect::<Vec<_>>()
+    };
+    let (here, domain) = ("1; Path=/; Max-Age=34128000", "1; Path=/; Max-Age=34128000; Domain=example.com");
+    assert_eq!(kept("/opt-out", "t.example.com:8080"), [here, domain]);
+    assert_eq!(kept("/opt-out", "t.example.org"), [here]);
+    let (here, domain) = ("; Path=/; Max-Age=0", "; Path=/; Max-Age=0; Domain=example.com");
+    assert_eq!(kept("/opt-in", "t.example.com"), [here, domain]);
+    assert_eq!(kept("/opt-in", "t.example.org"), [here]);
+    assert_eq!(kept("/opt-status", "t.example.com"), [""; 0]);
+}
+
 #[test]
 fn what_is_not_there_says_so() {
     let collector = Fixture::start(&[]);
