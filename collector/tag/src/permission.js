@@ -25,11 +25,11 @@ export function permission(settings, objects, consent) {
   };
 }
 
-/** A choice of purposes laid over an earlier one; a purpose that neither names stays open. */
+const PURPOSES = ["measurement", "personalisation", "advertising", "partner_sharing"];
+
+/** A choice of purposes laid over an earlier one. A purpose that neither names stays open; what is no plain yes is a no. */
 export function mergeConsent(earlier, choice, wording, now) {
   const consent = { ...earlier, wording: wording && String(wording).slice(0, 200), time: now };
-  for (const purpose in choice) {
-    if (typeof choice[purpose] === "boolean") consent[purpose] = choice[purpose];
-  }
+  for (const purpose of PURPOSES) if (choice?.[purpose] != null) consent[purpose] = choice[purpose] === true;
   return consent;
 }

@@ -41,7 +41,9 @@ test("before the settings have come there are no ids even with consent", () => {
 test("choices are laid over earlier ones", () => {
   const first = mergeConsent(undefined, { measurement: true, advertising: false }, "v1", 5);
   assert.deepEqual(first, { measurement: true, advertising: false, wording: "v1", time: 5 });
-  const second = mergeConsent(first, { advertising: true, measurement: "yes" }, undefined, 6);
+  const second = mergeConsent(first, { advertising: true, measurement: undefined, wording: true }, undefined, 6);
   assert.deepEqual(second, { measurement: true, advertising: true, wording: undefined, time: 6 });
+  const third = mergeConsent(second, { advertising: "denied", measurement: 0, partner_sharing: null }, undefined, 7);
+  assert.deepEqual(third, { measurement: false, advertising: false, wording: undefined, time: 7 });
   assert.equal(mergeConsent(undefined, null, "x".repeat(300), 7).wording.length, 200);
 });
