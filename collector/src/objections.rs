@@ -1,13 +1,16 @@
 //! People who told the site's owner, not the browser, that they object: known by the hashes of the topic `privacy`.
 //!
 //! Whoever of them comes again is treated as under the opt-out cookie, and gets it, so that from then on the browser says so
-//! itself. A collector that can't read the topic yet lets hits pass: the enricher, which judges each of them again, does not.
+//! itself. A collector that can't read the topic yet, or understand all of it, lets hits pass: they are in hits.raw, and the
+//! enricher, which judges each of them again, lets none pass before it knows. What can't be read as a hit is judged by nobody
+//! else, so that nothing of it is kept then.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use hyper::header::HeaderValue;
 use schemas::SubjectKind;
 use service::health::Health;
+use service::privacy::asked::Asked;
 use service::privacy::directives::Directives;
 use service::privacy::follower::Follower;
 use service::privacy::keys::{Keys, KeysError};
@@ -35,11 +38,9 @@ pub enum Objects {
     Yes,
 }
 
-/// Who objects.
+/// Who objects; none where there are no keys to know them by.
 #[derive(Debug, Clone, Default)]
-pub struct Objections {
-    directives: Arc<RwLock<Directives>>,
-}
+pub struct Objections(Option<Arc<Asked>>);
 
 impl Objections {
     /// Follows the topic until `shutdown`, where there are keys to know people by.
@@ -48,24 +49,25 @@ impl Objections {
     /// Where the file of the keys is missing or wrong.
     pub fn start(options: &Options, shutdown: &CancellationToken) -> Result<Self, KeysError> {
         let Some(path) = &options.privacy_keys else { return Ok(Self::default()) };
-        let directives = Arc::new(RwLock::new(Directives::new(Some(Keys::open(path)?))));
+        let asked = Arc::new(Asked::new(Directives::new(Some(Keys::open(path)?))));
         let follower = Follower {
             kafka: options.kafka.clone(),
             client: "collector-privacy",
-            directives: Arc::clone(&directives),
+            asked: Arc::clone(&asked),
             // A collector takes hits without the brokers, so that this is no condition of its readiness.
             health: Health::waiting_for(&[]),
             shutdown: shutdown.clone(),
         };
-        std::thread::spawn(move || follower.run(&CancellationToken::new()));
-        Ok(Self { directives })
+        std::thread::spawn(move || follower.run());
+        Ok(Self(Some(asked)))
     }
 
     /// Whether the person of a hit objects, by whatever names them: the visitor's id or cookie, the address or the number
     /// they submit.
     #[must_use]
     pub fn holds(&self, site: &str, client: &Client<'_>, fields: &Fields<'_>) -> bool {
-        let directives = self.directives.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(asked) = &self.0 else { return false };
+        let directives = asked.directives();
         if directives.is_empty() {
             return false;
         }
@@ -85,8 +87,9 @@ impl Objections {
     /// Whether the person of something objects that can't be read: by their cookie, or by any value of it.
     #[must_use]
     pub fn of_unreadable(&self, site: &str, client: &Client<'_>, told: &Told) -> Objects {
-        let directives = self.directives.read().unwrap_or_else(PoisonError::into_inner);
-        if !directives.has_objectors(site) {
+        let Some(asked) = &self.0 else { return Objects::No };
+        let (is_all_known, directives) = (asked.is_all_known(), asked.directives());
+        if is_all_known && !directives.has_objectors(site) {
             return Objects::No;
         }
         let objects = |kind, value: &str| directives.objects_since(site, kind, value).is_some();
@@ -98,7 +101,11 @@ impl Objections {
         };
         let kinds = [SubjectKind::VisitorId, SubjectKind::Email, SubjectKind::Phone];
         let is_theirs = |value: &String| kinds.iter().any(|kind| objects(*kind, value));
-        if values.iter().any(is_theirs) { Objects::Yes } else { Objects::No }
+        match values.iter().any(is_theirs) {
+            true => Objects::Yes,
+            false if is_all_known => Objects::No,
+            false => Objects::Perhaps,
+        }
     }
 }
 

@@ -11,11 +11,16 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use schemas::codec::decode_all;
 use schemas::topics::privacy_key;
 use schemas::{DeadLetter, PrivacyAction, PrivacyDirective, Reader, Signal, SubjectKind, VisitorIdSource, Writer};
-use service::privacy::keys::{Keys, normal};
+use service::privacy::keys::{Key, Keys, normal};
 use support::{Fixture, cookies, header};
 
+const ONE: &str = "one 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\n";
+
 fn object(collector: &Fixture, keys: &Keys, site: &'static str, kind: SubjectKind, value: &str) {
-    let key = keys.newest();
+    object_under(keys.newest(), collector, site, kind, value);
+}
+
+fn object_under(key: &Key, collector: &Fixture, site: &'static str, kind: SubjectKind, value: &str) {
     let directive = PrivacyDirective {
         site: site.into(),
         subject_kind: kind,
@@ -36,7 +41,7 @@ fn object(collector: &Fixture, keys: &Keys, site: &'static str, kind: SubjectKin
 /// A collector with keys that has been told of Ada's visitor id and address. The file has to stay.
 fn where_ada_objects() -> (tempfile::NamedTempFile, Keys, Fixture) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), format!("one {}\n", "5a".repeat(32))).unwrap();
+    std::fs::write(file.path(), ONE).unwrap();
     let keys = Keys::open(file.path()).unwrap();
     let collector = Fixture::start(&[&format!("--privacy-keys={}", file.path().display())]);
     object(&collector, &keys, "demo", SubjectKind::VisitorId, "v-1");
@@ -110,6 +115,13 @@ fn nothing_is_kept_of_what_cannot_be_read_where_its_person_objects_or_may() {
     // That site drops what is under an objection.
     collector.post("/v1/hits", &[], r#"{"site":"drop","visitor":["v-9"]}"#);
 
+    let kept = ["site=demo&email=ben@steel.example&title=%ff", others];
+    assert_eq!(originals(&collector), [&[""; 5], &kept[..]].concat());
+    collector.assert_outcomes_add_up();
+}
+
+/// What the dead letters keep of what was sent.
+fn originals(collector: &Fixture) -> Vec<String> {
     let reader = Reader::new::<DeadLetter<'_>>(None).unwrap();
     let original = |(_, value): &(Vec<u8>, Vec<u8>)| {
         let body = reader.body(value).unwrap();
@@ -118,7 +130,37 @@ fn nothing_is_kept_of_what_cannot_be_read_where_its_person_objects_or_may() {
     };
     let mut originals: Vec<_> = collector.messages("hits.dead", 1).iter().map(original).collect();
     originals.sort();
-    let kept = ["site=demo&email=ben@steel.example&title=%ff", others];
-    assert_eq!(originals, [&[""; 5], &kept[..]].concat());
+    originals
+}
+
+/// Keys are changed while the collector runs: what it understands holds, and what it does not, once its file has the key.
+#[test]
+fn one_objection_that_is_not_understood_holds_up_no_other() {
+    let (file, keys, collector) = where_ada_objects();
+    let says_so = |visitor: &str| {
+        let cookie = format!("hitmeter_visitor={visitor}");
+        let answer = collector.get("/p.gif?site=demo", &[("cookie", cookie.as_str())]);
+        cookies(&answer).iter().any(|cookie| cookie.starts_with("hitmeter_opt_out=1"))
+    };
+    collector.until("the visitor is known", || says_so("v-1"));
+    let other = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(other.path(), format!("two {}\n{ONE}", "a5".repeat(32))).unwrap();
+    let both = Keys::open(other.path()).unwrap();
+
+    object(&collector, &both, "demo", SubjectKind::VisitorId, "v-2");
+    object(&collector, &keys, "demo", SubjectKind::VisitorId, "v-3");
+    collector.until("the other visitor is known", || says_so("v-3"));
+    assert!(says_so("v-1") && !says_so("v-2"));
+    // Whose it is can't be told, and hits.dead is judged by nobody else. At this site nobody is known to object.
+    collector.post("/v1/hits", &[], r#"{"site":"hash","visitor":["v-2"]}"#);
+    assert_eq!(originals(&collector), [""]);
+
+    std::fs::copy(other.path(), file.path()).unwrap();
+    collector.until("the visitor is known", || says_so("v-2"));
+    let kept = r#"{"site":"hash","visitor":["v-9"]}"#;
+    collector.until("all are known", || {
+        collector.post("/v1/hits", &[], kept);
+        originals(&collector).iter().any(|original| original == kept)
+    });
     collector.assert_outcomes_add_up();
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prometheus::IntCounter;
 use schemas::codec::decode_all;
 use schemas::{DeadLetter, EnrichedHit, RawHit, Reader, Stage, Text, WireError, Writer};
-use service::privacy::directives::Directives;
+use service::privacy::asked::Asked;
 use service::sites::SitesFile;
 use uuid::Uuid;
 
@@ -133,7 +133,7 @@ pub struct Knowledge {
     /// What partners know.
     pub partners: RwLock<PartnerIndex>,
     /// What people asked of us.
-    pub privacy: Arc<RwLock<Directives>>,
+    pub privacy: Arc<Asked>,
 }
 
 /// Counters of the hot way, looked up once.
@@ -199,6 +199,12 @@ impl Enricher {
         Self { knowledge, metrics, cache, reader: raw, written, enriched, dead }
     }
 
+    /// Whether all is known that people asked of us. While it is not, no hit may be enriched.
+    #[must_use]
+    pub fn knows_all_directives(&self) -> bool {
+        self.knowledge.privacy.is_all_known()
+    }
+
     /// Appends to `out` the enriched hit of a message of hits.raw. `now` is Unix milliseconds.
     ///
     /// # Errors
@@ -225,7 +231,7 @@ impl Enricher {
         })?;
         let body = self.reader.body(message)?;
         let mut hit: RawHit<'_> = decode_all(&body).map_err(WireError::from)?;
-        let directives = self.knowledge.privacy.read().unwrap_or_else(PoisonError::into_inner);
+        let directives = self.knowledge.privacy.directives();
         let Some(visitor) = privacy::apply(&directives, &mut hit) else { return Ok(Enriched::Erased) };
         drop(directives);
         if refuse(&hit, visitor) {

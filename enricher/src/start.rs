@@ -13,6 +13,7 @@ use service::endpoint::{Endpoint, ListenError};
 use service::health::Health;
 use service::kafka::TopicError;
 use service::options::KafkaOptions;
+use service::privacy::asked::Asked;
 use service::privacy::directives::Directives;
 use service::privacy::follower::{Follower as PrivacyFollower, PRIVACY};
 use service::privacy::keys::{Keys, KeysError};
@@ -121,7 +122,7 @@ pub async fn start(options: RunOptions, shutdown: CancellationToken) -> Result<R
     let directives = PrivacyFollower {
         kafka: options.kafka.clone(),
         client: "enricher-privacy",
-        directives: Arc::clone(&knowledge.privacy),
+        asked: Arc::clone(&knowledge.privacy),
         health: health.clone(),
         shutdown: shutdown.clone(),
     };
@@ -197,7 +198,7 @@ fn read_files(options: &RunOptions) -> Result<Knowledge, EnricherError> {
             .map_or_else(|| Ok(UserAgents::without_expressions()), |path| UserAgents::open(&path))?,
         geoip: GeoIp::open(city.as_deref(), network.as_deref())?,
         partners: RwLock::new(PartnerIndex::with_room_for(options.partner_bytes)),
-        privacy: Arc::new(RwLock::new(Directives::new(options.privacy_keys.as_deref().map(Keys::open).transpose()?))),
+        privacy: Arc::new(Asked::new(Directives::new(options.privacy_keys.as_deref().map(Keys::open).transpose()?))),
     })
 }
 
@@ -279,28 +280,25 @@ fn start_workers(
     (1..=options.workers).map(worker).collect()
 }
 
-/// Starts the threads of both followers at once, and those of the workers, which begin when both have caught up.
+/// Starts the threads of both followers at once, and those of the workers, which begin when the partners' is at the end; for
+/// the directives they wait themselves.
 fn start_threads(
     follower: Follower,
     directives: PrivacyFollower,
     workers: Vec<Worker>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<JoinHandle<()>>, EnricherError> {
-    let [partners_known, privacy_known] = [CancellationToken::new(), CancellationToken::new()];
+    let partners_known = CancellationToken::new();
     let mut threads = Vec::new();
     threads.push(thread("partners", shutdown, {
         let known = partners_known.clone();
         move || follower.run(&known)
     })?);
-    threads.push(thread("privacy", shutdown, {
-        let known = privacy_known.clone();
-        move || directives.run(&known)
-    })?);
+    threads.push(thread("privacy", shutdown, move || directives.run())?);
     for worker in workers {
-        let (partners_known, privacy_known, ending) = (partners_known.clone(), privacy_known.clone(), shutdown.clone());
+        let (partners_known, ending) = (partners_known.clone(), shutdown.clone());
         threads.push(thread("worker", shutdown, move || {
-            let all_is_known = || partners_known.is_cancelled() && privacy_known.is_cancelled();
-            while !all_is_known() && !ending.is_cancelled() {
+            while !partners_known.is_cancelled() && !ending.is_cancelled() {
                 std::thread::sleep(Duration::from_millis(20));
             }
             worker.run();

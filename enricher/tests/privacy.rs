@@ -11,10 +11,11 @@ use enricher::metrics::Outcome;
 use rdkafka::message::Message;
 use schemas::topics::privacy_key;
 use schemas::{Contact, PrivacyAction, PrivacyDirective, RawHit, SubjectKind, Writer};
-use service::privacy::keys::{Keys, normal};
+use service::privacy::keys::{Key, Keys, normal};
 use tempfile::NamedTempFile;
 
 const SECOND: usize = 1_000;
+const ONE: &str = "one 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a\n";
 
 struct People {
     file: NamedTempFile,
@@ -24,9 +25,17 @@ struct People {
 impl People {
     fn new() -> Self {
         let file = NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), format!("one {}\n", "5a".repeat(32))).unwrap();
+        std::fs::write(file.path(), ONE).unwrap();
         let keys = Keys::open(file.path()).unwrap();
         Self { file, keys }
+    }
+
+    /// Whoever enters requests has a new key on top; the services' file is as it was.
+    fn with_a_new_key() -> (Self, String) {
+        let (new, services) = (Self::new(), Self::new());
+        let text = format!("two {}\n{ONE}", "a5".repeat(32));
+        std::fs::write(new.file.path(), &text).unwrap();
+        (Self { file: services.file, keys: Keys::open(new.file.path()).unwrap() }, text)
     }
 
     fn words(&self) -> Vec<String> {
@@ -34,7 +43,10 @@ impl People {
     }
 
     fn ask(&self, bed: &Bed, action: PrivacyAction, kind: SubjectKind, value: &str) {
-        let key = self.keys.newest();
+        self.ask_under(self.keys.newest(), bed, action, kind, value);
+    }
+
+    fn ask_under(&self, key: &Key, bed: &Bed, action: PrivacyAction, kind: SubjectKind, value: &str) {
         let directive = PrivacyDirective {
             site: "demo".into(),
             subject_kind: kind,
@@ -140,4 +152,35 @@ async fn without_the_keys_no_hit_passes_once_somebody_asked_for_something() {
     until("all are done with", || running.metrics.received.get() == 3 && bed.uncommitted() == 0).await;
     assert_eq!(enriched(&bed).0.len(), 2);
     end(running, shutdown).await;
+}
+
+/// Keys are changed while the enricher runs: a request under one that its file does not have stops it until the file has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hit_passes_while_a_request_is_not_understood() {
+    let Some(stack) = local::stack_or_skip("no_hit_passes_while_a_request_is_not_understood") else { return };
+    let bed = Bed::new(stack, "new_key");
+    let (people, file_with_both) = People::with_a_new_key();
+    let (running, shutdown) = bed.start(&people.words()).await;
+    let one = people.keys.get("one").unwrap();
+    people.ask(&bed, PrivacyAction::Erase, SubjectKind::VisitorId, "visitor-1");
+    people.ask_under(one, &bed, PrivacyAction::Erase, SubjectKind::VisitorId, "visitor-2");
+    let obstacles = || format!("{:?}", running.health.obstacles());
+    until("it says why", || obstacles().contains("two")).await;
+    bed.send("hits.raw", &hits(1..=3).iter().map(message).collect::<Vec<_>>());
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(running.metrics.received.get(), 0);
+
+    // A file that has lost a key that is needed is not taken.
+    std::fs::write(people.file.path(), file_with_both.lines().next().unwrap()).unwrap();
+    until("it says which", || obstacles().contains("one")).await;
+    assert_eq!(running.metrics.received.get(), 0);
+
+    std::fs::write(people.file.path(), file_with_both).unwrap();
+    until("all are done with", || running.metrics.received.get() == 9 && bed.uncommitted() == 0).await;
+    until("it is ready", || running.health.obstacles().is_empty()).await;
+    let (found, _) = enriched(&bed);
+    let before: Vec<_> = found.keys().filter(|(at, _)| *at < 0).map(|(_, name)| name.as_str()).collect();
+    assert_eq!((before, found.len()), (vec!["visitor-3"], 7));
+    let metrics = end(running, shutdown).await;
+    assert_eq!(metrics.hits.with_label_values(&[Outcome::Erased.as_str()]).get(), 2);
 }

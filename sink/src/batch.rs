@@ -10,12 +10,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use schemas::codec::decode_all;
 use schemas::{EnrichedHit, Reader, WireError};
-use service::privacy::directives::{Directives, Note, Verdict};
+use service::privacy::asked::Asked;
+use service::privacy::directives::{Note, Verdict};
 
 use crate::hits::{Block, Coordinates, FIXED_ROW_BYTES, HitColumns};
 use crate::intents::Range as Intent;
@@ -287,7 +288,7 @@ pub struct Assembler {
     partition: i32,
     limits: Limits,
     metrics: Arc<Metrics>,
-    directives: Option<Arc<RwLock<Directives>>>,
+    asked: Option<Arc<Asked>>,
     rooms: Arc<Rooms>,
     open: Option<Batch>,
     ready: VecDeque<Batch>,
@@ -304,7 +305,7 @@ impl Assembler {
             partition,
             limits,
             metrics,
-            directives: None,
+            asked: None,
             rooms: Arc::default(),
             open: None,
             ready: VecDeque::new(),
@@ -321,8 +322,8 @@ impl Assembler {
 
     /// The same, with what people asked of us.
     #[must_use]
-    pub fn under(mut self, directives: Arc<RwLock<Directives>>) -> Self {
-        self.directives = Some(directives);
+    pub fn under(mut self, asked: Arc<Asked>) -> Self {
+        self.asked = Some(asked);
         self
     }
 
@@ -335,8 +336,8 @@ impl Assembler {
 
     /// Makes of a hit what is to be stored of it, and says what that was, and what is to be noted of it.
     fn judge(&self, hit: &mut EnrichedHit<'_>) -> (Verdict, Vec<Note>) {
-        let Some(directives) = &self.directives else { return (Verdict::Keep, Vec::new()) };
-        let directives = directives.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(asked) = &self.asked else { return (Verdict::Keep, Vec::new()) };
+        let directives = asked.directives();
         let verdict = ingestion::judge(&directives, hit);
         if verdict == Verdict::Erase {
             return (verdict, Vec::new());

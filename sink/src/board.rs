@@ -9,9 +9,9 @@
 //! One thread owns the board, the one that polls the consumer; tasks tell it how they ended over a channel.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
@@ -19,7 +19,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset;
 use schemas::Reader;
-use service::privacy::directives::Directives;
+use service::privacy::asked::Asked;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -66,7 +66,7 @@ pub struct Setting<S, G> {
     /// Where these tasks run.
     pub runtime: tokio::runtime::Handle,
     /// What people asked of us.
-    pub directives: Arc<RwLock<Directives>>,
+    pub asked: Arc<Asked>,
     /// Said to whoever erases rows: true while this sink has the first partition, as one sink of the group does.
     pub is_first: Arc<AtomicBool>,
 }
@@ -142,7 +142,7 @@ impl Partition {
         let assembler = assembler.in_rooms(Arc::clone(rooms));
         Self {
             assignment,
-            assembler: assembler.under(Arc::clone(&setting.directives)).replaying(listed.clone()),
+            assembler: assembler.under(Arc::clone(&setting.asked)).replaying(listed.clone()),
             ledger: Ledger::resumed(offset, listed),
             next: offset,
             opened: VecDeque::new(),
@@ -222,6 +222,12 @@ impl<S: Store, G: Graveyard> Board<S, G> {
     /// Why the sink has to end, if it has to.
     pub fn take_failure(&mut self) -> Option<SinkError> {
         self.failure.take()
+    }
+
+    /// Whether all is known that people asked of us. While it is not, no hit may be taken.
+    #[must_use]
+    pub fn knows_all_directives(&self) -> bool {
+        self.setting.asked.is_all_known()
     }
 
     /// Whether the sink has to end.

@@ -195,7 +195,7 @@ impl<S: Store, G: Graveyard> ConsumerContext for Group<S, G> {
     }
 }
 
-/// Reads until told to stop, then drains: all that was read is stored and committed, as far as that can be done within
+/// Reads until told to stop, or until not all directives are known, then drains: all that was read is stored and committed, as far as that can be done within
 /// `drain`. Blocks its thread.
 ///
 /// # Errors
@@ -211,7 +211,7 @@ pub fn consume<S: Store, G: Graveyard>(
     consumer.subscribe(&[&topic])?;
     let polled = poll_until(&consumer, shutdown);
     let group = consumer.context();
-    group.health.unmet(KAFKA, "shutting down");
+    group.health.unmet(KAFKA, "leaving the group");
     let mut board = group.board();
     if polled.is_ok() {
         board.drain(&consumer, Instant::now() + drain);
@@ -229,7 +229,7 @@ fn poll_until<S: Store, G: Graveyard>(
 ) -> Result<(), SinkError> {
     let group = consumer.context();
     let mut next_tick = Instant::now();
-    while !shutdown.is_cancelled() {
+    while !shutdown.is_cancelled() && group.board().knows_all_directives() {
         let polled = consumer.poll(POLL);
         let now = Instant::now();
         let is_due = match polled {

@@ -1,7 +1,7 @@
 //! `sink run`: puts the parts together.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use prometheus::Registry;
@@ -13,6 +13,7 @@ use schemas::{EnrichedHit, Reader};
 use service::endpoint::Endpoint;
 use service::health::Health;
 use service::kafka::TopicError;
+use service::privacy::asked::Asked;
 use service::privacy::directives::Directives;
 use service::privacy::follower::{Follower, PRIVACY};
 use service::privacy::keys::Keys;
@@ -94,10 +95,6 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
         None => return Ok(()),
     }
     let followed = follow(&options, keys.clone(), &instruments.health, &ended);
-    // A hit that passes before all directives are known would be stored although somebody had it erased.
-    if shutdown.run_until_cancelled(followed.caught_up.cancelled()).await.is_none() {
-        return Ok(());
-    }
     let loader = Arc::new(make_loader(&options, &instruments, clickhouse.clone()).await?);
     let execution = keys.map(|keys| {
         let (kafka, group) = (options.kafka.clone(), options.loading.group.clone());
@@ -110,7 +107,8 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
         Arc::clone(&loader),
         instruments.health.clone(),
     )));
-    let loaded = load(options, instruments, loader, followed, shutdown).await;
+    let loading = Loading { options, instruments, loader, followed };
+    let loaded = loading.run(&shutdown).await;
     ended.cancel();
     if let Some(execution) = execution {
         execution.await.map_err(|_| SinkError::Ended("erasing"))?;
@@ -120,28 +118,21 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
 
 /// What people asked of us, as the topic has it.
 struct Followed {
-    directives: Arc<RwLock<Directives>>,
-    /// Cancelled once all directives are known.
-    caught_up: CancellationToken,
+    asked: Arc<Asked>,
     is_first: Arc<AtomicBool>,
 }
 
 fn follow(options: &RunOptions, keys: Option<Keys>, health: &Health, ended: &CancellationToken) -> Followed {
-    let followed = Followed {
-        directives: Arc::new(RwLock::new(Directives::new(keys).with_corrections())),
-        caught_up: CancellationToken::new(),
-        is_first: Arc::default(),
-    };
+    let asked = Arc::new(Asked::new(Directives::new(keys).with_corrections()));
     let follower = Follower {
         kafka: options.kafka.clone(),
         client: "sink",
-        directives: Arc::clone(&followed.directives),
+        asked: Arc::clone(&asked),
         health: health.clone(),
         shutdown: ended.clone(),
     };
-    let caught_up = followed.caught_up.clone();
-    tokio::task::spawn_blocking(move || follower.run(&caught_up));
-    followed
+    tokio::task::spawn_blocking(move || follower.run());
+    Followed { asked, is_first: Arc::default() }
 }
 
 type SinkLoader = Loader<ClickHouse, DeadTopic>;
@@ -170,36 +161,54 @@ async fn make_loader(
     Ok(Loader::new(clickhouse, graveyard, setting))
 }
 
-async fn load(
+/// What loads hits.
+struct Loading {
     options: RunOptions,
     instruments: Instruments,
     loader: Arc<SinkLoader>,
     followed: Followed,
-    shutdown: CancellationToken,
-) -> Result<(), SinkError> {
-    let Instruments { metrics, health, .. } = instruments;
-    let (topic, tasks) = (options.kafka.topic(&HITS_ENRICHED), TaskTracker::new());
-    let loading = &options.loading;
-    let board = Board::new(board::Setting {
-        topic: topic.clone(),
-        epoch: loading.epoch.as_str().into(),
-        limits: Limits { rows: loading.batch_rows as usize, bytes: loading.batch_bytes.0, delay: loading.batch_delay },
-        memory_limit: loading.memory_limit.0,
-        reader: Arc::clone(&loader.setting().reader),
-        loader,
-        metrics: Arc::clone(&metrics),
-        tasks: tasks.clone(),
-        runtime: tokio::runtime::Handle::current(),
-        directives: followed.directives,
-        is_first: followed.is_first,
-    });
-    let group = Group::new(board, metrics, health, topic, shutdown.clone());
-    let drain = options.common.shutdown_deadline.saturating_sub(LEAVE);
-    let config = consumer_settings(&options);
-    let consumed = tokio::task::spawn_blocking(move || consume(&config, group, drain, &shutdown)).await;
-    tasks.close();
-    tasks.wait().await;
-    consumed.map_err(|_| SinkError::Ended("the consumer"))?
+}
+
+impl Loading {
+    /// Loads until `shutdown`, while all directives are known: a hit that passes meanwhile would be stored although somebody
+    /// had it erased. While they are not, the sink is no member of the group.
+    async fn run(&self, shutdown: &CancellationToken) -> Result<(), SinkError> {
+        while shutdown.run_until_cancelled(self.followed.asked.until_all_is_known()).await.is_some() {
+            self.load(shutdown.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads until `shutdown` or a directive that is not known, by when all that was read is stored and committed.
+    async fn load(&self, shutdown: CancellationToken) -> Result<(), SinkError> {
+        let Instruments { metrics, health, .. } = self.instruments.clone();
+        let (topic, tasks) = (self.options.kafka.topic(&HITS_ENRICHED), TaskTracker::new());
+        let loading = &self.options.loading;
+        let board = Board::new(board::Setting {
+            topic: topic.clone(),
+            epoch: loading.epoch.as_str().into(),
+            limits: Limits {
+                rows: loading.batch_rows as usize,
+                bytes: loading.batch_bytes.0,
+                delay: loading.batch_delay,
+            },
+            memory_limit: loading.memory_limit.0,
+            reader: Arc::clone(&self.loader.setting().reader),
+            loader: Arc::clone(&self.loader),
+            metrics: Arc::clone(&metrics),
+            tasks: tasks.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            asked: Arc::clone(&self.followed.asked),
+            is_first: Arc::clone(&self.followed.is_first),
+        });
+        let group = Group::new(board, metrics, health, topic, shutdown.clone());
+        let drain = self.options.common.shutdown_deadline.saturating_sub(LEAVE);
+        let config = consumer_settings(&self.options);
+        let consumed = tokio::task::spawn_blocking(move || consume(&config, group, drain, &shutdown)).await;
+        tasks.close();
+        tasks.wait().await;
+        consumed.map_err(|_| SinkError::Ended("the consumer"))?
+    }
 }
 
 /// Waits until ClickHouse answers, then checks that the table is what will be written.

@@ -7,6 +7,9 @@
 //! is one way out for all of them. It is the way out for a fenced worker too, who may have been away just for a while:
 //! stopping for good would cost an operator a restart after each pause of a machine. Where two enrichers really run under
 //! one name, they take turns, more and more slowly, each saying so; no hit passes twice by that.
+//!
+//! While it is not known what all people asked of us, as after a request under a key that the file lacks, a worker is no member
+//! of its group: it commits what it has, leaves its partitions to whoever knows, and comes back when it is known.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -42,6 +45,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(15);
 const LONGEST_WAIT_AFTER_ABORT: Duration = Duration::from_secs(5);
 /// A session that lasted so long was no failed start.
 const SOUND_SESSION: Duration = Duration::from_secs(60);
+/// How often it is looked whether all directives are known.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 /// How long the last commit is tried.
 const LAST_COMMIT: Duration = Duration::from_secs(5);
 /// How long it is asked what is committed: a dead worker's transaction may be open for most of it.
@@ -138,6 +143,10 @@ impl Worker {
     pub fn run(&self) {
         let mut starts = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
         while !self.shutdown.is_cancelled() {
+            if !self.enricher.knows_all_directives() {
+                std::thread::sleep(BETWEEN_LOOKS);
+                continue;
+            }
             let began = Instant::now();
             let Err(error) = self.session() else { continue };
             tracing::error!(%error, "starting afresh from the last commit");
@@ -167,7 +176,7 @@ impl Worker {
         let consumer = self.consumer(&batch).map_err(SessionError::Consumer)?;
         consumer.subscribe(&[&topic]).map_err(SessionError::Read)?;
         let mut session = Session { batch, consumer, recall, buffer: Vec::new() };
-        let result = self.read_until_shutdown(&mut session);
+        let result = self.read(&mut session);
         if result.is_err() {
             session.batch.abandon();
             // A fenced producer can't, and the brokers do it themselves after a while.
@@ -203,11 +212,12 @@ impl Worker {
         kafka.client("enricher", &defaults).create_with_context(membership)
     }
 
-    fn read_until_shutdown(&self, session: &mut Session) -> Result<(), SessionError> {
+    /// Reads until shutdown, or until there is something that people asked and that is not known.
+    fn read(&self, session: &mut Session) -> Result<(), SessionError> {
         let Session { batch, consumer, recall, buffer } = session;
         let mut taken = 0u64;
         let mut aborts = Backoff::new(Duration::ZERO, LONGEST_WAIT_AFTER_ABORT);
-        while !self.shutdown.is_cancelled() {
+        while !self.shutdown.is_cancelled() && self.enricher.knows_all_directives() {
             match consumer.poll(batch.patience()) {
                 Some(Ok(message)) if !self.begins(&message, consumer, batch)? => {}
                 Some(Ok(message)) => {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use schemas::{Contact, PrivacyAction, PrivacyDirective, SubjectKind};
 use uuid::Uuid;
 
-use super::keys::{Key, Keys, Subject, normal};
+use super::keys::{Key, Keys, KeysError, Subject, normal};
 
 /// What is to be done with a hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +224,18 @@ impl Directives {
         self.keys.as_ref()
     }
 
+    /// Reads the file of the keys again, as after a directive whose key is not known.
+    ///
+    /// # Errors
+    /// Where it can't be used, or lacks a key that a directive was hashed with: the keys stay as they were.
+    pub fn renew_keys(&mut self) -> Result<(), KeysError> {
+        let is_needed = |key: &Key| self.sites.values().any(|site| site.key_names.contains_key(key.name()));
+        if let Some(keys) = &self.keys {
+            self.keys = Some(keys.renewed(is_needed)?);
+        }
+        Ok(())
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -239,17 +251,20 @@ impl Directives {
     /// Takes in what the topic has under a key; nothing where it was removed.
     ///
     /// # Errors
-    /// Where the directive can't be carried out.
+    /// Where the directive can't be carried out: what was there under its key holds on.
     pub fn apply(&mut self, key: &[u8], directive: Option<&PrivacyDirective<'_>>) -> Result<(), Unusable> {
-        self.remove(key);
         let is_about_hits = |each: &&PrivacyDirective<'_>| match each.action {
             _ if each.report.is_some() => false,
             PrivacyAction::Erase | PrivacyAction::Forget | PrivacyAction::Object => true,
             PrivacyAction::Rectify => self.keeps_corrections,
             _ => false,
         };
-        let Some(directive) = directive.filter(is_about_hits) else { return Ok(()) };
+        let Some(directive) = directive.filter(is_about_hits) else {
+            self.remove(key);
+            return Ok(());
+        };
         let place = self.place(directive)?;
+        self.remove(key);
         let site = self.sites.entry(place.site.clone()).or_default();
         *site.key_names.entry(place.key_name.clone()).or_default() += 1;
         if let Some(count) = site.noted(directive.action) {
@@ -503,8 +518,12 @@ mod tests {
         assert_eq!(without_keys.apply(b"k", Some(&one)), Err(Unusable::NoKeys));
         let lost = PrivacyDirective { key_name: "lost".into(), ..one.clone() };
         assert_eq!(with(&[]).apply(b"k", Some(&lost)), Err(Unusable::UnknownKey("lost".to_owned())));
-        let odd = PrivacyDirective { subject: "zz".into(), ..one };
+        let odd = PrivacyDirective { subject: "zz".into(), ..one.clone() };
         assert_eq!(with(&[]).apply(b"k", Some(&odd)), Err(Unusable::Subject));
+        // What is not understood takes the place of nothing.
+        let mut directives = with(std::slice::from_ref(&one));
+        assert!(directives.apply(&privacy_key(&one), Some(&lost)).is_err());
+        assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Erase);
     }
 
     #[test]

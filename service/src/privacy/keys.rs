@@ -22,6 +22,7 @@ pub struct Key {
 /// All keys, the newest first.
 #[derive(Clone, Debug)]
 pub struct Keys {
+    path: PathBuf,
     keys: Vec<Key>,
 }
 
@@ -49,6 +50,18 @@ pub enum KeysError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// It was read again, and lacks what it had.
+    #[error(
+        "key {name:?} is not in the privacy keys {} any more, or is another one, and there are directives that were hashed \
+         with it; put it back below the new one",
+        path.display()
+    )]
+    Lost {
+        /// Which.
+        path: PathBuf,
+        /// Name of the key.
+        name: String,
+    },
 }
 
 impl std::fmt::Debug for Key {
@@ -62,6 +75,12 @@ impl Key {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it hashes as another one does.
+    fn is_like(&self, other: &Self) -> bool {
+        let hash = |key: &Self| key.hash("", SubjectKind::Unknown, "");
+        hash(self) == hash(other)
     }
 
     /// The hash of what names a person at a site. `value` is [normal](normal) already.
@@ -96,7 +115,20 @@ impl Keys {
         if keys.is_empty() {
             return Err(wrong(1, "there is no key"));
         }
-        Ok(Self { keys })
+        Ok(Self { path: path.to_owned(), keys })
+    }
+
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// Where it can't be read, is wrong, or lacks one of these keys that is still needed.
+    pub fn renewed(&self, is_needed: impl Fn(&Key) -> bool) -> Result<Self, KeysError> {
+        let renewed = Self::open(&self.path)?;
+        let is_there = |key: &Key| renewed.get(&key.name).is_some_and(|other| other.is_like(key));
+        match self.iter().find(|key| is_needed(key) && !is_there(key)) {
+            Some(lost) => Err(KeysError::Lost { path: self.path.clone(), name: lost.name.clone() }),
+            None => Ok(renewed),
+        }
     }
 
     /// The one that new directives are hashed with.
@@ -164,6 +196,23 @@ mod tests {
         let hash = |name| keys.get(name).unwrap().hash("shop", SubjectKind::VisitorId, "v");
         assert_ne!(hash("first"), hash("second"));
         assert!(!format!("{keys:?}").contains("abab"));
+    }
+
+    #[test]
+    fn a_file_that_is_read_again_must_have_what_is_needed_of_it() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let renewed = |keys: &Keys, text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            keys.renewed(|key| key.name() == "one").map(|keys| keys.newest().name().to_owned())
+        };
+        let [one, two, other] = ["one ab", "two cd", "one ef"].map(|start| start.to_owned() + &start[4..].repeat(31));
+        std::fs::write(file.path(), format!("{two}\n{one}")).unwrap();
+        let keys = Keys::open(file.path()).unwrap();
+        assert_eq!(renewed(&keys, &one).unwrap(), "one");
+        for text in [&two, &format!("{two}\n{other}")] {
+            assert!(matches!(renewed(&keys, text), Err(KeysError::Lost { name, .. }) if name == "one"), "{text}");
+        }
+        assert!(matches!(renewed(&keys, "nothing"), Err(KeysError::Wrong { line: 1, .. })));
     }
 
     #[test]

@@ -6,10 +6,12 @@
 //! * [`keys`]: the keys, from a file; and what is hashed.
 //! * [`directives`]: all directives in memory, and what they mean for one hit.
 //! * [`anonymous`]: what is left of the hit of somebody who objects.
-//! * [`follower`]: keeps them as the topic is. A stage is ready only once it was read to its end: a hit that came before would
-//!   go where the person does not want it.
+//! * [`asked`]: the same, shared by all threads of a stage, and whether these are all.
+//! * [`follower`]: keeps them as the topic is. A stage lets hits pass only while all of them are known: others would go where
+//!   the person does not want them.
 
 pub mod anonymous;
+pub mod asked;
 pub mod directives;
 pub mod follower;
 pub mod keys;

@@ -43,7 +43,7 @@ use schemas::{StageState, WireError};
 use service::compacted::ReadError;
 use service::options::KafkaOptions;
 use service::privacy::directives::Unusable;
-use service::privacy::keys::Keys;
+use service::privacy::keys::{Keys, KeysError};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -90,6 +90,9 @@ pub enum ExecuteError {
     /// A directive can't be carried out.
     #[error(transparent)]
     Unusable(#[from] Unusable),
+    /// The file of the keys can't be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// A report can't be written.
     #[error("a report on a directive can't be written: {0}")]
     Report(#[from] KafkaError),
@@ -203,6 +206,9 @@ impl Executor {
             none => none.insert(Requests::open(&self.kafka, &self.keys)?),
         };
         requests.catch_up(ended)?;
+        if let Some(keys) = requests.directives().keys() {
+            self.keys.clone_from(keys);
+        }
         let open = requests.open_ones();
         self.tell(&open);
         self.look_for_late_rows()?;

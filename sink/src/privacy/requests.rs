@@ -12,7 +12,7 @@ use schemas::{
 };
 use service::compacted::TopicReader;
 use service::options::KafkaOptions;
-use service::privacy::directives::Directives;
+use service::privacy::directives::{Directives, Unusable};
 use service::privacy::keys::{Keys, Subject};
 use service::producer::{Parcel, Producer, Receipts};
 use tokio_util::sync::CancellationToken;
@@ -154,7 +154,7 @@ impl Requests {
             let directive =
                 body.as_deref().map(decode_all::<PrivacyDirective<'_>>).transpose().map_err(WireError::from)?;
             self.register.take_in(&key, directive.as_ref());
-            self.directives.apply(&key, directive.as_ref())?;
+            apply(&mut self.directives, &key, directive.as_ref())?;
         }
         Ok(())
     }
@@ -197,6 +197,22 @@ impl Requests {
         let parcel = Parcel { topic: (&self.name).into(), partition: None, key: key.into(), value: value.into() };
         self.producer.deliver(&parcel, DELIVERY).await
     }
+}
+
+/// With the keys that the file has now, where those of before do not suffice.
+fn apply(
+    directives: &mut Directives,
+    key: &[u8],
+    directive: Option<&PrivacyDirective<'_>>,
+) -> Result<(), ExecuteError> {
+    let applied = match directives.apply(key, directive) {
+        Err(Unusable::UnknownKey(_)) => {
+            directives.renew_keys()?;
+            directives.apply(key, directive)
+        }
+        applied => applied,
+    };
+    Ok(applied?)
 }
 
 fn is_erasure(action: PrivacyAction) -> bool {

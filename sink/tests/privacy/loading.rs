@@ -174,3 +174,35 @@ async fn directives_without_keys_keep_the_sink_from_reading_anything() {
     let instruments = sink.stop().await;
     assert_eq!(instruments.metrics.received.get(), 0);
 }
+
+/// Keys are changed while the sink runs: a request under one that its file does not have stops it until the file has it.
+#[tokio::test]
+async fn a_request_that_is_not_understood_keeps_the_sink_from_storing_until_it_is() {
+    let test = "a_request_that_is_not_understood_keeps_the_sink_from_storing_until_it_is";
+    let Some(stack) = local::stack_or_skip(test) else { return };
+    let place = Place::migrated(stack, "new_key").await;
+    let (services, operators) = (keys(), keys());
+    let with_both = format!("second {}\n{}", "a5".repeat(32), std::fs::read_to_string(services.path()).unwrap());
+    std::fs::write(operators.path(), &with_both).unwrap();
+    publish(&place, &[]).await;
+    place.produce(0, &messages(&hits()[..1]));
+    let sink = place.start(&[&option(services.path())]);
+    let stored = || place.query("SELECT count() FROM {database}.hits");
+    until("the first hit is stored", || stored() == "1").await;
+
+    let keys = Keys::open(operators.path()).unwrap();
+    publish(&place, &[directive(&keys, PrivacyAction::Erase, SubjectKind::VisitorId, "anna-visitor")]).await;
+    let health = sink.instruments.health.clone();
+    until("it says why", || health.obstacles().iter().any(|obstacle| obstacle.contains("second"))).await;
+    place.produce(0, &messages(&hits()[1..]));
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!((stored().as_str(), sink.instruments.metrics.received.get()), ("1", 1));
+
+    std::fs::write(services.path(), with_both).unwrap();
+    until("the others are stored", || place.committed(0) == Some(4)).await;
+    until("it is ready", || health.obstacles().is_empty()).await;
+    let trail = || place.query("SELECT count() FROM {database}.privacy_trail WHERE stage = 'done'");
+    until("the request is carried out", || trail() == "1").await;
+    assert_eq!((found(&place, "anna-visitor").as_str(), stored().as_str()), ("", "2"));
+    sink.stop().await;
+}

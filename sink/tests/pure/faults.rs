@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use schemas::codec::decode_all;
 use schemas::topics::privacy_key;
 use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
 use service::health::Health;
+use service::privacy::asked::Asked;
 use service::privacy::directives::Directives;
 use service::privacy::keys::Keys;
 use sink::batch::Assembler;
@@ -200,8 +201,8 @@ async fn what_is_made_again_without_a_row_that_was_refused_is_not_there_twice() 
 
     is_erased.store(true, Ordering::Relaxed);
     let range = Range { epoch: "0".into(), first: 0, last: 10 };
-    let directives = Arc::new(RwLock::new(erasing("visitor 2")));
-    let mut assembler = Assembler::new(3, UNLIMITED, Arc::clone(&metrics)).replaying(vec![range]).under(directives);
+    let asked = Arc::new(Asked::new(erasing("visitor 2")));
+    let mut assembler = Assembler::new(3, UNLIMITED, Arc::clone(&metrics)).replaying(vec![range]).under(asked);
     for (offset, value) in (0..).zip(hits(11)) {
         take(&mut assembler, &reader, offset, &value, Instant::now());
     }

@@ -61,7 +61,7 @@ fn board() -> Board<Anything, Anything> {
         memory_limit: 1 << 20,
         reader,
         loader: Arc::new(Loader::new(Anything, Anything, loader)),
-        directives: Arc::default(),
+        asked: Arc::default(),
         is_first: Arc::default(),
         metrics,
         tasks: TaskTracker::new(),
