@@ -10,13 +10,14 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use hyper::Request;
@@ -29,6 +30,7 @@ use proxy_header::io::ProxiedStream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::pixel_request;
@@ -130,7 +132,17 @@ impl Connection {
 
     async fn answer_pixel(&self, socket: &mut Socket, hit: PixelHit, shutdown: &CancellationToken) -> io::Result<()> {
         let answer = self.collector.answer_pixel(hit).await;
-        socket.write_all(&pixel_request::written(&answer, shutdown.is_cancelled())).await
+        let answer = pixel_request::written(&answer, shutdown.is_cancelled());
+        let (mut patience, mut sent) = (self.patience(), pin!(socket.write_all(&answer)));
+        poll_fn(|context| {
+            let polled = sent.as_mut().poll(context);
+            patience.bound(context, polled)
+        })
+        .await
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { limit: self.collector.options.body_timeout, end: None }
     }
 
     /// Answers what comes until nothing more does. Returns the socket, and what was read of a further request, unless
@@ -158,7 +170,7 @@ impl Connection {
             .timer(TokioTimer::new())
             .header_read_timeout(self.collector.options.idle_timeout)
             .max_buf_size(self.collector.options.header_bytes)
-            .serve_connection(TokioIo::new(Lent { socket, unread, turn: &turn }), answer);
+            .serve_connection(TokioIo::new(Lent { socket, unread, turn: &turn, patience: self.patience() }), answer);
         let ended = match shutdown.run_until_cancelled(&mut connection).await {
             Some(ended) => ended,
             None => {
@@ -281,11 +293,35 @@ impl Body for Watched<'_> {
     }
 }
 
+/// How long it is waited for a client to take what is sent. Where all of it fits at once, as nearly always, no clock is asked.
+struct Patience {
+    limit: Duration,
+    /// Since something did not fit.
+    end: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    /// What became of writing; an error when it can't go on for too long.
+    fn bound<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            return polled;
+        }
+        let end = self.end.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.limit)));
+        end.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// All was taken.
+    fn renew(&mut self) {
+        self.end = None;
+    }
+}
+
 /// A socket that hyper has for a turn, after what was read of a request before it.
 struct Lent<'t> {
     socket: Socket,
     unread: Bytes,
     turn: &'t Turn,
+    patience: Patience,
 }
 
 impl AsyncRead for Lent<'_> {
@@ -316,7 +352,8 @@ impl AsyncRead for Lent<'_> {
 
 impl AsyncWrite for Lent<'_> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(context, bytes)
+        let polled = Pin::new(&mut self.socket).poll_write(context, bytes);
+        self.patience.bound(context, polled)
     }
 
     fn poll_write_vectored(
@@ -324,7 +361,8 @@ impl AsyncWrite for Lent<'_> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+        let polled = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
+        self.patience.bound(context, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -335,6 +373,7 @@ impl AsyncWrite for Lent<'_> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.socket).poll_flush(context);
         if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.patience.renew();
             self.turn.sent();
         }
         flushed

@@ -69,7 +69,7 @@ pub struct Options {
     /// How long a connection may be idle, or take to send a request's headers; longer than the balancer's own
     #[arg(long, value_name = "SECONDS", default_value = "75", value_parser = seconds)]
     pub idle_timeout: Duration,
-    /// How long a client may take to send a body
+    /// How long a client may take to send a body, and to take an answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub body_timeout: Duration,
     /// Most connections at once; further ones wait

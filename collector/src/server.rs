@@ -17,11 +17,13 @@ use crate::{ACCEPTING, StartError};
 
 /// Accepting fails when descriptors run out; so long until some are free again.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
+/// Quarters of the shutdown's time in which connections may end. The rest is for the last hits, whatever clients do.
+const QUARTERS_FOR_CONNECTIONS: u32 = 3;
 /// Left of the shutdown's time when the last hits are waited for.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// Opens the listener and takes requests until `shutdown`. The task ends when all that was accepted is answered and
-/// acknowledged.
+/// acknowledged, or the time for that is over.
 ///
 /// # Errors
 /// Where the address is not to be had.
@@ -40,10 +42,9 @@ pub async fn start(
         accept(&collector, listener, &connections, &shutdown).await;
         let began = Instant::now();
         health.unmet(ACCEPTING, "shutting down");
-        connections.close();
-        connections.wait().await;
-        let left = collector.options.common.shutdown_deadline.saturating_sub(began.elapsed() + MARGIN);
-        drain(collector, left).await;
+        let deadline = collector.options.common.shutdown_deadline;
+        end(&connections, deadline.saturating_mul(QUARTERS_FOR_CONNECTIONS) / 4).await;
+        drain(collector, deadline.saturating_sub(began.elapsed() + MARGIN)).await;
     });
     Ok((bound, task))
 }
@@ -73,6 +74,14 @@ async fn accept(
             }
             Some((None, _)) => return,
         }
+    }
+}
+
+/// Waits for connections to end. Whose client neither asks to the end nor takes its answer is left.
+async fn end(connections: &TaskTracker, patience: Duration) {
+    connections.close();
+    if tokio::time::timeout(patience, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "clients are left that keep the collector from ending");
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use support::{Fixture, POST, header, status_of, try_status_of};
+use support::{Fixture, POST, connect, header, status_of, try_status_of};
 
 fn broker_down(collector: &Fixture) {
     collector.broker.broker_down(1).unwrap();
@@ -182,6 +182,44 @@ fn where_the_proxy_protocol_is_expected_of_a_proxy_there_is_no_request_without_i
     for collector in [of_strangers, Fixture::start(&["--trusted-proxy", "127.0.0.0/8"])] {
         assert!(raw(&collector, &told).contains("400"), "where it is not expected it is not HTTP");
     }
+}
+
+/// Asks for more than the buffers of both ends hold, and reads nothing of it.
+fn ask_and_never_read(collector: &Fixture) -> TcpStream {
+    let mut connection = connect(collector.address);
+    connection.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let script = b"GET /t.js HTTP/1.1\r\nhost: x\r\n\r\n";
+    // What does not fit any more need not go.
+    drop(connection.write_all(&script.repeat(4_000)));
+    connection
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answers_is_let_go() {
+    let collector = Fixture::start(&["--body-timeout", "1", "--idle-timeout", "1", "--connections", "1"]);
+    let silent = ask_and_never_read(&collector);
+    // There is one place, and somebody else gets it.
+    assert!(raw(&collector, REQUEST).contains("200"));
+    drop(silent);
+}
+
+/// Whoever does not read, or does not ask to the end, does not keep the collector from draining before its deadline.
+#[test]
+fn the_end_waits_for_no_client() {
+    const DEADLINE: Duration = Duration::from_secs(4);
+    let mut collector = Fixture::start(&["--body-timeout", "60", "--shutdown-deadline", "4"]);
+    let before = collector.metrics.connections.get();
+    let silent = ask_and_never_read(&collector);
+    let mut slow = connect(collector.address);
+    slow.write_all(&POST[..POST.len() - 1]).unwrap();
+    collector.until("both are connected", || collector.metrics.connections.get() == before + 2);
+    std::thread::sleep(Duration::from_millis(200));
+    collector.shutdown.cancel();
+    let began = Instant::now();
+    let task = collector.task.take().unwrap();
+    let ended = collector.runtime.block_on(async { tokio::time::timeout(DEADLINE, task).await });
+    assert!(ended.is_ok(), "not within {:?}", began.elapsed());
+    drop((silent, slow));
 }
 
 #[test]
