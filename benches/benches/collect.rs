@@ -81,7 +81,7 @@ fn query_to_message(bencher: Bencher<'_, '_>) {
     let mut out = Vec::with_capacity(4_096);
     bencher.counter(BytesCount::of_str(QUERY)).bench_local(|| {
         out.clear();
-        let client = Client::new([127, 0, 0, 1].into(), black_box(&headers), &forwarding);
+        let client = Client::new(std::net::IpAddr::from([127, 0, 0, 1]).into(), black_box(&headers), &forwarding);
         let (fields, _) = Fields::from_query(black_box(QUERY)).unwrap();
         let newcomer = Newcomer::default();
         let context = Context {

@@ -245,7 +245,7 @@ mod tests {
         headers.insert("user-agent", "Mozilla/5.0".parse().unwrap());
         headers.insert("accept-language", "fr-CH, fr;q=0.9".parse().unwrap());
         let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
-        let client = Client::new([192, 0, 2, 77].into(), &headers, &forwarding);
+        let client = Client::new(std::net::IpAddr::from([192, 0, 2, 77]).into(), &headers, &forwarding);
         let (fields, _) = Fields::from_query(query).unwrap();
         let keys = DailyKeys::default();
         let newcomer = &Newcomer::default();

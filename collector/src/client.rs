@@ -3,6 +3,9 @@
 //! The address is the socket's. A forwarding header counts only when the socket belongs to a trusted proxy, and is
 //! read from right to left: each trusted proxy vouches for the hop before it, and the first hop that is no trusted
 //! proxy is the client. What stands further left was sent by the client and means nothing.
+//!
+//! Where a trusted proxy tells the client by a PROXY header, that is the hop before it: forwarding headers tell further hops only
+//! where this one is a trusted proxy, too, as else the client has sent them.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -21,6 +24,24 @@ pub struct Forwarding<'o> {
     pub trusted: &'o [IpNet],
     /// The header they write.
     pub header: ForwardingHeader,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// The socket's address.
+    pub socket: IpAddr,
+    /// The address in the PROXY header of a trusted proxy.
+    pub told: Option<IpAddr>,
+    /// Whether that address came to the proxy by TLS, where the PROXY header tells it.
+    pub tls: Option<bool>,
+}
+
+impl From<IpAddr> for Peer {
+    /// Without a PROXY header.
+    fn from(socket: IpAddr) -> Self {
+        Self { socket: socket.to_canonical(), told: None, tls: None }
+    }
 }
 
 /// Who asks.
@@ -51,24 +72,18 @@ const MOST_HINT_BYTES: usize = 2_048;
 impl<'a> Client<'a> {
     /// Reads the client from its socket and headers.
     #[must_use]
-    pub fn new(peer: IpAddr, headers: impl Into<Headers<'a>>, forwarding: &Forwarding<'_>) -> Self {
-        let (peer, headers) = (peer.to_canonical(), headers.into());
-        if !forwarding.trusts(peer) {
-            return Self { ip: peer, secure: false, headers };
+    pub fn new(peer: Peer, headers: impl Into<Headers<'a>>, forwarding: &Forwarding<'_>) -> Self {
+        let headers = headers.into();
+        if !forwarding.trusts(peer.socket) {
+            return Self { ip: peer.socket, secure: false, headers };
         }
-        let (ip, scheme) = match forwarding.header {
-            ForwardingHeader::XForwardedFor => {
-                let hops = from_the_right(headers, X_FORWARDED_FOR);
-                (forwarding.client(peer, hops), from_the_right(headers, X_FORWARDED_PROTO).next())
-            }
-            ForwardingHeader::Forwarded => {
-                let elements = || from_the_right(headers, FORWARDED);
-                let hops = elements().map(|element| parameter(element, "for").unwrap_or_default());
-                let scheme = elements().next().and_then(|element| parameter(element, "proto"));
-                (forwarding.client(peer, hops), scheme)
-            }
-        };
-        Self { ip, secure: scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")), headers }
+        let first = peer.told.unwrap_or(peer.socket);
+        let is_client = !forwarding.trusts(first);
+        let (ip, scheme) = forwarding.told(first, headers);
+        let https = || scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        // The proxy's word, by either header. With another proxy behind it, TLS is how that one came.
+        let secure = peer.tls.filter(|_| is_client).unwrap_or_else(https);
+        Self { ip, secure, headers }
     }
 
     fn text(&self, name: &HeaderName) -> Option<Cow<'a, str>> {
@@ -165,16 +180,30 @@ impl Forwarding<'_> {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// The client behind a peer that is trusted, by the hops from right to left.
-    fn client<'a>(&self, peer: IpAddr, hops: impl Iterator<Item = &'a str>) -> IpAddr {
-        let mut ip = peer;
-        for hop in hops {
-            // A proxy may hide the hop before it ("unknown", "_token"); the last address known is the best there is.
-            let Some(address) = address(hop) else { break };
-            ip = address;
-            if !self.trusts(ip) {
-                break;
+    /// What the configured header tells: the client behind a peer, and the scheme.
+    fn told<'a>(&self, peer: IpAddr, headers: Headers<'a>) -> (IpAddr, Option<&'a str>) {
+        match self.header {
+            ForwardingHeader::XForwardedFor => {
+                let hops = from_the_right(headers, X_FORWARDED_FOR);
+                (self.client(peer, hops), from_the_right(headers, X_FORWARDED_PROTO).next())
             }
+            ForwardingHeader::Forwarded => {
+                let elements = || from_the_right(headers, FORWARDED);
+                let hops = elements().map(|element| parameter(element, "for").unwrap_or_default());
+                let scheme = elements().next().and_then(|element| parameter(element, "proto"));
+                (self.client(peer, hops), scheme)
+            }
+        }
+    }
+
+    /// The client behind a peer that is trusted, by the hops from right to left; the peer itself where it is not.
+    fn client<'a>(&self, peer: IpAddr, mut hops: impl Iterator<Item = &'a str>) -> IpAddr {
+        let mut ip = peer;
+        // A proxy may hide the hop before it ("unknown", "_token"); the last address known is the best there is.
+        while self.trusts(ip)
+            && let Some(hop) = hops.next().and_then(address)
+        {
+            ip = hop;
         }
         ip
     }
@@ -235,10 +264,18 @@ mod tests {
         headers
     }
 
-    fn seen(peer: &str, header: ForwardingHeader, pairs: &[(&'static str, &str)]) -> (String, bool) {
+    fn peer(socket: &str) -> Peer {
+        socket.parse::<IpAddr>().unwrap().into()
+    }
+
+    fn seen(socket: &str, header: ForwardingHeader, pairs: &[(&'static str, &str)]) -> (String, bool) {
+        seen_of(peer(socket), header, pairs)
+    }
+
+    fn seen_of(peer: Peer, header: ForwardingHeader, pairs: &[(&'static str, &str)]) -> (String, bool) {
         let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let headers = headers(pairs);
-        let client = Client::new(peer.parse().unwrap(), &headers, &Forwarding { trusted: &trusted, header });
+        let client = Client::new(peer, &headers, &Forwarding { trusted: &trusted, header });
         (client.ip.to_string(), client.secure)
     }
 
@@ -276,6 +313,24 @@ mod tests {
         assert_eq!(seen("10.0.0.1", ForwardingHeader::Forwarded, &sent), ("1.1.1.1".to_owned(), true));
     }
 
+    #[test]
+    fn a_proxy_header_tells_the_hop_before_and_how_it_came() {
+        let sent = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https")];
+        for (told, tls, headers, expected) in [
+            ("198.51.100.7", None, &sent[..0], ("198.51.100.7", false)),
+            ("198.51.100.7", Some(true), &sent[..0], ("198.51.100.7", true)),
+            ("198.51.100.7", None, &sent[..], ("198.51.100.7", true)),
+            ("198.51.100.7", Some(false), &sent[..], ("198.51.100.7", false)),
+            // Another proxy of ours: what it wrote is about the client.
+            ("10.0.0.2", Some(false), &sent[..], ("203.0.113.9", true)),
+            ("10.0.0.2", Some(true), &sent[..1], ("203.0.113.9", false)),
+        ] {
+            let peer = Peer { told: Some(told.parse().unwrap()), tls, ..peer("10.0.0.1") };
+            let (ip, secure) = seen_of(peer, ForwardingHeader::XForwardedFor, headers);
+            assert_eq!((ip.as_str(), secure), expected, "{told} {tls:?} {headers:?}");
+        }
+    }
+
     /// The examples of RFC 7239, section 4.
     #[test]
     fn forwarded_is_read_as_its_rfc_says() {
@@ -301,7 +356,7 @@ mod tests {
             ("sec-ch-ua-platform", "\"twice\""),
         ]);
         let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
-        let client = Client::new("127.0.0.1".parse().unwrap(), &headers, &forwarding);
+        let client = Client::new(peer("127.0.0.1"), &headers, &forwarding);
         assert_eq!(
             (client.cookie("hitmeter_visitor"), client.cookie("b"), client.cookie("c")),
             (Some("abc"), Some("2"), None)

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -25,14 +25,15 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proxy_header::ParseConfig;
 use proxy_header::io::ProxiedStream;
+use proxy_header::{ParseConfig, ProxyHeader};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Peer;
 use crate::pixel_request;
 use crate::routes::{Collector, PixelHit};
 
@@ -71,13 +72,13 @@ impl Connection {
         let gauge = self.collector.metrics.connections.clone();
         gauge.inc();
         let options = &self.collector.options;
-        let peer = self.peer.ip().to_canonical();
-        if options.proxy_protocol && self.collector.forwarding().trusts(peer) {
+        let peer = Peer::from(self.peer.ip());
+        if options.proxy_protocol && self.collector.forwarding().trusts(peer.socket) {
             let header = ProxiedStream::create_from_tokio(stream, ParseConfig::default());
             match tokio::time::timeout(options.body_timeout, header).await {
                 Ok(Ok(socket)) => {
-                    let told = socket.proxy_header().proxied_address().map(|address| address.source.ip());
-                    self.serve(socket, told.unwrap_or(peer), &shutdown).await;
+                    let peer = told(peer, socket.proxy_header());
+                    self.serve(socket, peer, &shutdown).await;
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "no PROXY header from a trusted proxy"),
                 Err(_) => tracing::debug!("no PROXY header from a trusted proxy in time"),
@@ -89,7 +90,7 @@ impl Connection {
     }
 
     /// Rests, and answers what comes, by turns.
-    async fn serve(&self, mut socket: Socket, peer: IpAddr, shutdown: &CancellationToken) {
+    async fn serve(&self, mut socket: Socket, peer: Peer, shutdown: &CancellationToken) {
         loop {
             let mut unread = match self.next(&mut socket, peer, shutdown).await {
                 None => return,
@@ -110,7 +111,7 @@ impl Connection {
     }
 
     /// What comes next; nothing when nothing came in time, the client is gone, or nothing is taken any more.
-    async fn next(&self, socket: &mut Socket, peer: IpAddr, shutdown: &CancellationToken) -> Option<Next> {
+    async fn next(&self, socket: &mut Socket, peer: Peer, shutdown: &CancellationToken) -> Option<Next> {
         let read = poll_fn(|context| {
             READ.with_borrow_mut(|bytes| {
                 let mut buffer = ReadBuf::new(&mut bytes[..]);
@@ -122,7 +123,7 @@ impl Connection {
         shutdown.run_until_cancelled(in_time).await?.ok()?
     }
 
-    fn begin(&self, peer: IpAddr, read: &[u8]) -> Option<Next> {
+    fn begin(&self, peer: Peer, read: &[u8]) -> Option<Next> {
         if read.is_empty() {
             return None;
         }
@@ -151,7 +152,7 @@ impl Connection {
         &self,
         socket: Socket,
         unread: Bytes,
-        peer: IpAddr,
+        peer: Peer,
         shutdown: &CancellationToken,
     ) -> Option<(Socket, Bytes)> {
         let turn = Turn::default();
@@ -190,6 +191,12 @@ impl Connection {
         }
         None
     }
+}
+
+/// A trusted proxy, and what its PROXY header tells of whom it is for.
+fn told(peer: Peer, header: &ProxyHeader<'_>) -> Peer {
+    let told = header.proxied_address().map(|address| address.source.ip().to_canonical());
+    Peer { told, tls: header.ssl().map(|ssl| ssl.client_ssl()), ..peer }
 }
 
 /// How far a connection is with the requests of one turn.

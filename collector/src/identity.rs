@@ -112,7 +112,7 @@ mod tests {
 
     fn client(headers: &HeaderMap) -> Client<'_> {
         Client::new(
-            [192, 0, 2, 1].into(),
+            std::net::IpAddr::from([192, 0, 2, 1]).into(),
             headers,
             &Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor },
         )

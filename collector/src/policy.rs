@@ -64,7 +64,7 @@ mod tests {
             headers.insert(name, value.parse().unwrap());
         }
         let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
-        decide(site, &Client::new([127, 0, 0, 1].into(), &headers, &forwarding), consent)
+        decide(site, &Client::new(std::net::IpAddr::from([127, 0, 0, 1]).into(), &headers, &forwarding), consent)
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! What is asked for, and what is answered.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +16,7 @@ use service::endpoint::Endpoint;
 use service::sites::{Site, Sites, SitesFile};
 
 use crate::body::{self, BodyError, Bounds};
-use crate::client::{Client, Forwarding};
+use crate::client::{Client, Forwarding, Peer};
 use crate::daily_keys::DailyKeys;
 use crate::headers::Headers;
 use crate::metrics::Metrics;
@@ -77,7 +76,7 @@ pub struct Collector {
 
 impl Collector {
     /// Answers a request that came from `peer`.
-    pub async fn answer<B>(&self, peer: IpAddr, request: Request<B>) -> Answer
+    pub async fn answer<B>(&self, peer: Peer, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -94,7 +93,7 @@ impl Collector {
         answer
     }
 
-    async fn route<B>(&self, peer: IpAddr, request: Request<B>) -> Answer
+    async fn route<B>(&self, peer: Peer, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -136,7 +135,7 @@ impl Collector {
         }
     }
 
-    fn client<'a>(&self, peer: IpAddr, headers: impl Into<Headers<'a>>) -> Client<'a> {
+    fn client<'a>(&self, peer: Peer, headers: impl Into<Headers<'a>>) -> Client<'a> {
         Client::new(peer, headers, &self.forwarding())
     }
 
@@ -166,7 +165,7 @@ impl Collector {
     }
 
     /// The hit of a pixel that was read without hyper.
-    pub(crate) fn receive_pixel(&self, peer: IpAddr, request: &PixelRequest<'_>) -> PixelHit {
+    pub(crate) fn receive_pixel(&self, peer: Peer, request: &PixelRequest<'_>) -> PixelHit {
         self.receive(&self.client(peer, Headers::Read(request.headers)), request.query)
     }
 

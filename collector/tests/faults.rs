@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use support::{Fixture, POST, connect, header, status_of, try_status_of};
+use support::{Fixture, POST, connect, header, read_answer, status_of, try_status_of};
 
 fn broker_down(collector: &Fixture) {
     collector.broker.broker_down(1).unwrap();
@@ -167,6 +167,35 @@ fn the_proxy_protocol_tells_the_address() {
         collector.until(name, || raw(&collector, &request).contains("200"));
         collector.hits(|_, hit| assert_eq!(hit.ip, expected, "{name}"));
     }
+}
+
+/// Behind a balancer that ends TLS, cookies have to reach other sites.
+#[test]
+fn the_proxy_protocol_leaves_https_to_be_told() {
+    let over_ipv4 = [198, 51, 100, 9, 192, 0, 2, 1, 0x9c, 0x40, 0, 80];
+    // PP2_TYPE_SSL: how the client came, and that its certificate was not verified.
+    let with_ssl = |client: u8| version_2(1, 0x11, &[&over_ipv4[..], &[0x20, 0, 5, client, 0, 0, 0, 1]].concat());
+    let (version_1, https) =
+        (b"PROXY TCP4 198.51.100.9 192.0.2.1 40000 80\r\n".to_vec(), "x-forwarded-proto: https\r\n");
+    let collector = Fixture::start_unready(&["--trusted-proxy", "127.0.0.0/8", "--proxy-protocol"]);
+    collector.until("it is ready", || status_of(collector.metrics_address, "/ready") == 200);
+    for (name, header, more, expected) in [
+        ("version 2 with TLS", with_ssl(1), "", true),
+        ("version 2 without TLS", with_ssl(0), https, false),
+        ("version 2, the proxy's header", version_2(1, 0x11, &over_ipv4), https, true),
+        ("version 2, nothing told", version_2(1, 0x11, &over_ipv4), "", false),
+        ("version 1, the proxy's header", version_1.clone(), https, true),
+        ("version 1, nothing told", version_1, "", false),
+    ] {
+        let mut connection = connect(collector.address);
+        let request = format!("GET /p.gif?site=demo HTTP/1.1\r\nhost: x\r\n{more}\r\n");
+        connection.write_all(&[header, request.into_bytes()].concat()).unwrap();
+        let (head, _) = read_answer(&mut connection).unwrap();
+        assert!(head.to_lowercase().contains("set-cookie"), "{name}");
+        assert_eq!(head.contains("SameSite=None; Secure"), expected, "{name}");
+    }
+    // What is told of the client's address is told by the PROXY header alone: the other one may come from anybody.
+    collector.hits(|_, hit| assert_eq!(hit.ip, "198.51.100.9"));
 }
 
 #[test]

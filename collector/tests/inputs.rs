@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use collector::client::{Client, Forwarding};
@@ -156,8 +157,8 @@ fn headers() {
         }
         let mut proxied = false;
         for header in [ForwardingHeader::XForwardedFor, ForwardingHeader::Forwarded] {
-            let peer = [10, 0, 0, 1].into();
-            let client = Client::new(peer, &headers, &Forwarding { trusted: &trusted, header });
+            let peer = IpAddr::from([10, 0, 0, 1]);
+            let client = Client::new(peer.into(), &headers, &Forwarding { trusted: &trusted, header });
             proxied |= client.ip != peer;
             let _ = (client.host(), client.language(), client.hints(), client.cookie("hitmeter_session"));
         }
