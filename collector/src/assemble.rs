@@ -78,13 +78,15 @@ pub fn assemble<'a>(fields: Fields<'a>, client: &Client<'a>, context: Context<'a
     // The tag keeps its own ids and sends none where it may keep none: it would come as a newcomer with every hit.
     let keeps_nothing = protocol == Protocol::Tag && claimed.visitor.is_none();
     let (kind, event_name) = kind(fields.event.0);
+    let named = checked.hit(&fields.hit);
     let identity = if anonymous || context.site.cookieless || keeps_nothing {
         identity::of_the_day(context.keys, context.site_key, client, context.received_at)
     } else {
-        identity::recognised(claimed, kind, client, context.newcomer)
+        let named = || Some(identity::of_named(named?, context.keys, context.site_key, client, context.received_at));
+        identity::recognised(claimed, kind, client, context.newcomer, named)
     };
     let (screen_width, screen_height) = checked.screen(&fields.screen);
-    let hit_id = checked.hit(&fields.hit).unwrap_or_else(Uuid::now_v7);
+    let hit_id = named.unwrap_or_else(Uuid::now_v7);
     let page_view_id = checked.uuid("page_view", &fields.page_view);
     let mut hit = RawHit {
         hit_id,
@@ -324,7 +326,7 @@ mod tests {
     fn unusable_values_are_left_out_and_named() {
         let query = "hit=1&session=x&visitor=a%20b&time=yesterday&screen=wide&duration=-5";
         assembled(query, &Site::default(), Signal::None, |Assembled { hit, invalid, .. }| {
-            assert_eq!(invalid, ["visitor", "session", "screen", "hit", "time", "duration"]);
+            assert_eq!(invalid, ["visitor", "session", "hit", "screen", "time", "duration"]);
             assert_eq!(hit.hit_id.get_version_num(), 7);
             assert_eq!((hit.client_time, hit.duration_ms, hit.screen_width), (None, None, None));
         });

@@ -87,17 +87,18 @@ impl DailyKeys {
         Ok(keys)
     }
 
-    /// The id of a visitor of a site on the day of `received_at` (Unix milliseconds): 32 hexadecimal digits.
+    /// A hash of texts without zero bytes, by the key of the day of `received_at` (Unix milliseconds).
     #[must_use]
-    pub fn visitor(&self, site: &str, received_at: i64, ip: &str, user_agent: &str) -> String {
-        let key = self.key(day(received_at));
+    pub fn hash(&self, received_at: i64, parts: &[&str]) -> [u8; 16] {
+        let (key, mut short) = (self.key(day(received_at)), [0; 16]);
         // Any length is a valid key of an HMAC; were this one not, an id of zeros joins nobody wrongly within a site.
-        let Ok(mut hash) = Hmac::<Sha256>::new_from_slice(&key) else { return "0".repeat(32) };
-        for part in [site, ip, user_agent] {
+        let Ok(mut hash) = Hmac::<Sha256>::new_from_slice(&key) else { return short };
+        for part in parts {
             hash.update(part.as_bytes());
             hash.update(&[0]);
         }
-        hex::encode(&hash.finalize().into_bytes()[..16])
+        short.copy_from_slice(&hash.finalize().into_bytes()[..16]);
+        short
     }
 
     fn key(&self, day: i64) -> Key {
@@ -206,8 +207,8 @@ mod tests {
 
     const NOON: i64 = 20_000 * DAY_MILLISECONDS + DAY_MILLISECONDS / 2;
 
-    fn id(keys: &DailyKeys, at: i64, ip: &str) -> String {
-        keys.visitor("demo", at, ip, "Mozilla/5.0")
+    fn id(keys: &DailyKeys, at: i64, ip: &str) -> [u8; 16] {
+        keys.hash(at, &["demo", ip, "Mozilla/5.0"])
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use schemas::{Kind, Text, VisitorIdSource};
 use service::sites::Site;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::client::Client;
 use crate::cookies;
@@ -36,7 +36,8 @@ pub struct Claimed<'a> {
 }
 
 /// Ids for whoever a request turns out to come from: one visitor and one session for all of its hits. Made when first
-/// asked for, since most requests come from somebody known.
+/// asked for, since most requests come from somebody known. Where the client named the hit that asks first, its retry asks
+/// for the same visitor, as else the two would be hits of different people.
 #[derive(Debug, Clone, Default)]
 pub struct Newcomer {
     visitor: OnceCell<Uuid>,
@@ -44,8 +45,8 @@ pub struct Newcomer {
 }
 
 impl Newcomer {
-    fn visitor(&self) -> Uuid {
-        *self.visitor.get_or_init(Uuid::new_v4)
+    fn visitor(&self, named: impl FnOnce() -> Option<Uuid>) -> Uuid {
+        *self.visitor.get_or_init(|| named().unwrap_or_else(Uuid::new_v4))
     }
 
     fn session(&self) -> Uuid {
@@ -64,15 +65,31 @@ pub fn is_visitor_id(text: &str) -> bool {
 /// with one user agent is one such visitor.
 #[must_use]
 pub fn of_the_day(keys: &DailyKeys, site: &str, client: &Client<'_>, received_at: i64) -> Identity<'static> {
-    let visitor = keys.visitor(site, received_at, &client.ip.to_string(), &client.user_agent());
-    Identity { visitor: visitor.into(), source: VisitorIdSource::DailyHash, session: None, is_new: false }
+    let hash = keys.hash(received_at, &[site, &client.ip.to_string(), &client.user_agent()]);
+    Identity { visitor: hex::encode(hash).into(), source: VisitorIdSource::DailyHash, session: None, is_new: false }
+}
+
+/// The id of whoever comes with a hit that its client named: the same for its retries, and looking as any other. By address
+/// and user agent, too, so that a page which names one hit for all who see it does not make one visitor of them; by the
+/// key of the day, so that nobody can tell the address by it later.
+#[must_use]
+pub fn of_named(hit: Uuid, keys: &DailyKeys, site: &str, client: &Client<'_>, received_at: i64) -> Uuid {
+    let (ip, hit) = (client.ip.to_string(), hit.to_string());
+    Builder::from_random_bytes(keys.hash(received_at, &[site, &ip, &client.user_agent(), &hit])).into_uuid()
 }
 
 /// A visitor by its own id or the collector's cookie; the newcomer where there is neither. A session begins here only for
 /// a visitor whose cookies the collector keeps: one that its client tells without a session would be given another with
 /// each hit, and has its sessions computed from gaps. A mail that is opened is no visit: it is in no session of a cookie.
+/// `named` is the newcomer's id where the client named the hit, see [`of_named`].
 #[must_use]
-pub fn recognised<'a>(claimed: Claimed<'a>, kind: Kind, client: &Client<'a>, newcomer: &Newcomer) -> Identity<'a> {
+pub fn recognised<'a>(
+    claimed: Claimed<'a>,
+    kind: Kind,
+    client: &Client<'a>,
+    newcomer: &Newcomer,
+    named: impl FnOnce() -> Option<Uuid>,
+) -> Identity<'a> {
     let is_visit = kind != Kind::MailOpen;
     let session_cookie = || client.cookie(cookies::SESSION).and_then(|text| Uuid::try_parse(text).ok());
     let session = claimed.session.or_else(|| session_cookie().filter(|_| is_visit));
@@ -82,7 +99,7 @@ pub fn recognised<'a>(claimed: Claimed<'a>, kind: Kind, client: &Client<'a>, new
     let session = session.or_else(|| is_visit.then(|| newcomer.session()));
     let (visitor, is_new) = match client.cookie(cookies::VISITOR).filter(|text| is_visitor_id(text)) {
         Some(known) => (known.into(), false),
-        None => (newcomer.visitor().to_string().into(), true),
+        None => (newcomer.visitor(named).to_string().into(), true),
     };
     Identity { visitor, source: VisitorIdSource::Cookie, session, is_new }
 }
@@ -129,7 +146,7 @@ mod tests {
         let session = Uuid::now_v7();
         let headers = with_cookies(&format!("hitmeter_visitor=v-1; hitmeter_session={session}"));
         let client = client(&headers);
-        let identity = recognised(Claimed::default(), Kind::PageView, &client, &Newcomer::default());
+        let identity = recognised(Claimed::default(), Kind::PageView, &client, &Newcomer::default(), || None);
         assert_eq!(
             (identity.visitor.as_ref(), identity.source, identity.session),
             ("v-1", VisitorIdSource::Cookie, Some(session))
@@ -143,12 +160,13 @@ mod tests {
         let told = || Claimed { visitor: Some("mine".into()), session: None };
         let headers = with_cookies("hitmeter_visitor=v-1");
         let known = client(&headers);
-        let identity = recognised(told(), Kind::PageView, &known, &Newcomer::default());
+        let identity = recognised(told(), Kind::PageView, &known, &Newcomer::default(), || None);
         assert_eq!((identity.visitor.as_ref(), identity.source), ("mine", VisitorIdSource::Client));
         assert_eq!((identity.session, identity.cookies(&Site::default(), &known).count()), (None, 0));
         let (own, kept) = (Uuid::now_v7(), Uuid::now_v7());
         let headers = with_cookies(&format!("hitmeter_session={kept}"));
-        let session = |claimed| recognised(claimed, Kind::PageView, &client(&headers), &Newcomer::default()).session;
+        let session =
+            |claimed| recognised(claimed, Kind::PageView, &client(&headers), &Newcomer::default(), || None).session;
         assert_eq!(session(told()), Some(kept));
         assert_eq!(session(Claimed { session: Some(own), ..told() }), Some(own));
     }
@@ -158,7 +176,7 @@ mod tests {
         let headers = with_cookies(&format!("hitmeter_visitor=v-1; hitmeter_session={}", Uuid::now_v7()));
         for (headers, cookies) in [(headers, 0), (HeaderMap::new(), 1)] {
             let client = client(&headers);
-            let identity = recognised(Claimed::default(), Kind::MailOpen, &client, &Newcomer::default());
+            let identity = recognised(Claimed::default(), Kind::MailOpen, &client, &Newcomer::default(), || None);
             assert_eq!((identity.session, identity.cookies(&Site::default(), &client).count()), (None, cookies));
         }
     }
@@ -167,7 +185,7 @@ mod tests {
     fn a_broken_cookie_makes_a_new_visitor() {
         let headers = with_cookies("hitmeter_visitor=<script>; hitmeter_session=x");
         let client = client(&headers);
-        let identity = recognised(Claimed::default(), Kind::PageView, &client, &Newcomer::default());
+        let identity = recognised(Claimed::default(), Kind::PageView, &client, &Newcomer::default(), || None);
         assert!(Uuid::try_parse(&identity.visitor).is_ok());
         assert_eq!(identity.session.unwrap().get_version_num(), 7);
     }

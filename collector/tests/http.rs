@@ -4,10 +4,14 @@
 
 mod support;
 
+use std::collections::{HashMap, HashSet};
+
 use collector::outcome::Outcome;
 use schemas::{DeadLetter, Kind, Protocol, Reader, Signal, VisitorIdSource};
 use serde_json::json;
 use support::{Fixture, cookies, header, json};
+use ureq::http::Response;
+use uuid::Uuid;
 
 #[test]
 fn a_pixel_becomes_a_hit_under_the_visitors_key() {
@@ -468,4 +472,36 @@ fn what_is_not_there_says_so() {
     assert_eq!((wrong.status().as_u16(), header(&wrong, "allow")), (405, Some("POST, OPTIONS")));
     assert_eq!(collector.get("/health", &[]).status().as_u16(), 200);
     assert_eq!(collector.get("/metrics", &[]).status().as_u16(), 404);
+}
+
+/// A client that keeps neither an id nor cookies is somebody new with each request, but with the same one sent again.
+#[test]
+fn a_retry_is_of_the_visitor_that_the_hit_was_of() {
+    let collector = Fixture::start(&[]);
+    let (first, second) = (Uuid::now_v7().to_string(), Uuid::now_v7().to_string());
+    let one = format!("/p.gif?site=demo&hit={first}");
+    let body = format!(r#"[{{"site":"demo","hit":"{second}"}},{{"site":"demo"}}]"#);
+    let visitors = |answers: [Response<Vec<u8>>; 2]| {
+        answers
+            .map(|answer| cookies(&answer).into_iter().find(|cookie| cookie.starts_with("hitmeter_visitor=")).unwrap())
+    };
+    let retried = visitors([collector.get(&one, &[]), collector.get(&one, &[])]);
+    assert_eq!(retried[0], retried[1]);
+    let posted = visitors([collector.post("/v1/hits", &[], &body), collector.post("/v1/hits", &[], &body)]);
+    assert_eq!(posted[0], posted[1]);
+    // Others are others, although their clients say the same.
+    let other = [("user-agent", "Mozilla/5.0 (X11; Linux x86_64)")];
+    let [of_other, unnamed] = visitors([collector.get(&one, &other), collector.get("/p.gif?site=demo", &[])]);
+    let all = [&retried[0], &posted[0], &of_other, &unnamed];
+    assert_eq!(all.iter().collect::<HashSet<_>>().len(), all.len());
+
+    let mut keys: HashMap<Uuid, Vec<Vec<u8>>> = HashMap::new();
+    collector.hits(|key, hit| {
+        assert_eq!(hit.visitor_id_source, VisitorIdSource::Cookie);
+        assert!(Uuid::try_parse(&hit.visitor_id).is_ok_and(|id| id.get_version_num() == 4));
+        keys.entry(hit.hit_id).or_default().push(key.to_vec());
+    });
+    let of = |hit: &str| keys[&hit.parse::<Uuid>().unwrap()].clone();
+    assert_eq!((of(&first).len(), of(&second).len()), (3, 2));
+    assert_eq!(of(&second)[0], of(&second)[1]);
 }
