@@ -55,12 +55,7 @@ pub const OTHERS: [Holding; 6] = [
         ],
         time: "objected_at",
     },
-    Holding {
-        table: "audience_changes",
-        beside: None,
-        names: &[(SubjectKind::VisitorId, "member")],
-        time: WHENEVER,
-    },
+    Holding { table: "audience_changes", beside: None, names: &[(SubjectKind::VisitorId, "member")], time: WHENEVER },
     Holding {
         table: "contact_merges",
         beside: None,

@@ -196,8 +196,7 @@ async fn downloads_name_the_file_and_who_has_it() {
     let place = Place::migrated(stack, "downloads").await;
     insert_twice_and_backwards(&place, anna()).await;
     let columns = "target_url, file_name, downloads, visitors, sessions, contacts";
-    let expected =
-        "https://shop.example/files/Data%20sheet.pdf\tData sheet.pdf\t1\t1\t1\t['anna@mail.steel.example']";
+    let expected = "https://shop.example/files/Data%20sheet.pdf\tData sheet.pdf\t1\t1\t1\t['anna@mail.steel.example']";
     assert_eq!(place.query(&format!("SELECT {columns} FROM {{database}}.downloads")), expected);
 }
 
