@@ -30,6 +30,9 @@ const PURPOSES = ["measurement", "personalisation", "advertising", "partner_shar
 /** A choice of purposes laid over an earlier one. A purpose that neither names stays open; what is no plain yes is a no. */
 export function mergeConsent(earlier, choice, wording, now) {
   const consent = { ...earlier, wording: wording && String(wording).slice(0, 200), time: now };
-  for (const purpose of PURPOSES) if (choice?.[purpose] != null) consent[purpose] = choice[purpose] === true;
+  for (const purpose of PURPOSES) {
+    const said = choice?.[purpose] ?? undefined;
+    if (said !== undefined) consent[purpose] = said === true;
+  }
   return consent;
 }
