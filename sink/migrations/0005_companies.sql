@@ -271,8 +271,7 @@ WITH
             lower(c.network_organisation) AS organisation,
             lower(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
-            told_by = 'network' AND NOT has(rules.companies, organisation) AND NOT has(rules.companies, organisation_domain)
-                AND (has(rules.providers, organisation) OR has(rules.providers, organisation_domain) OR match(organisation, rules.words)) AS by_provider,
+            told_by = 'network' AND {of_provider} AS by_provider,
             multiIf(told_by = 'partner', (toString(c.company_name), lower(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lower(c.network_domain))) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
@@ -383,8 +382,7 @@ WITH
             lower(c.network_organisation) AS organisation,
             lower(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
-            told_by = 'network' AND NOT has(rules.companies, organisation) AND NOT has(rules.companies, organisation_domain)
-                AND (has(rules.providers, organisation) OR has(rules.providers, organisation_domain) OR match(organisation, rules.words)) AS by_provider,
+            told_by = 'network' AND {of_provider} AS by_provider,
             multiIf(told_by = 'partner', (toString(c.company_name), lower(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lower(c.network_domain))) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),

@@ -328,7 +328,7 @@ WITH
     )
 SELECT
     h.site AS site,
-    replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4') AS target_url,
+    {shown_target} AS target_url,
     decodeURLComponent(arrayElement(splitByChar('/', path(target_url)), -1)) AS file_name,
     uniqExact(h.hit_id) AS downloads,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
@@ -356,7 +356,7 @@ CREATE OR REPLACE VIEW {database}.outlinks{on_cluster}
 SQL SECURITY DEFINER
 AS SELECT
     h.site AS site,
-    replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4') AS target_url,
+    {shown_target} AS target_url,
     domain(target_url) AS target_host,
     uniqExact(h.hit_id) AS outlinks,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
@@ -402,7 +402,7 @@ CREATE OR REPLACE VIEW {database}.content_between{on_cluster}
 )
 SQL SECURITY DEFINER
 AS SELECT
-    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4'))) AS item,
+    if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), {shown_target})) AS item,
     uniqExact(h.hit_id) AS times,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
     min(h.occurred_at) AS first_at,
@@ -437,7 +437,7 @@ FROM
             hit_id,
             visitor_id,
             occurred_at,
-            if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4'))) AS item
+            if({kind:String} = 'search', lowerUTF8(trim(h.search_term)), if({kind:String} = 'event', toString(h.event_name), {shown_target})) AS item
         FROM {database}.hits AS h
         WHERE h.site = {site:String} AND h.kind = {kind:String} AND NOT h.is_bot
             AND toDate(h.received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8

@@ -93,8 +93,7 @@ WITH
             lower(l.network_domain) AS organisation_domain,
             multiIf(l.company_domain != '' OR l.company_name != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by,
             multiIf(told_by = 'partner', (l.company_name, lower(l.company_domain)), told_by = 'contact_email', ('', e.domain), (l.network_organisation, organisation_domain)) AS named,
-            told_by = 'network' AND NOT has(rules.companies, organisation) AND NOT has(rules.companies, organisation_domain)
-                AND (has(rules.providers, organisation) OR has(rules.providers, organisation_domain) OR match(organisation, rules.words)) AS by_provider
+            told_by = 'network' AND {of_provider} AS by_provider
         FROM {database}.live_visitors AS l
         LEFT ANY JOIN
         (

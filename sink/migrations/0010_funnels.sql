@@ -37,7 +37,7 @@ WITH
             h.hit_id AS hit,
             toUnixTimestamp64Milli(h.occurred_at) AS at,
             multiIf(h.kind = 'event', toString(h.event_name), h.kind IN ('download', 'outlink'), h.target_url, h.kind = 'search', h.search_term, toString(h.page_path)) AS about,
-            multiIf(h.kind IN ('event', 'search'), about, h.kind IN ('download', 'outlink'), replaceRegexpOne(about, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4'), concat(h.page_host, h.page_path)) AS about_in_full,
+            multiIf(h.kind IN ('event', 'search'), about, h.kind IN ('download', 'outlink'), {shown_target}, concat(h.page_host, h.page_path)) AS about_in_full,
             arrayMap(step -> h.kind = step.1 AND if(step.3 OR (startsWith(step.2, '/') AND h.kind NOT IN ('download', 'outlink')), about, about_in_full) LIKE step.2, asked) AS fits
         FROM {database}.hits AS h
         WHERE h.site = {site:String} AND NOT h.is_bot AND h.visitor_id != ''

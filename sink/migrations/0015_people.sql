@@ -32,9 +32,8 @@ WITH
                 ended_at,
                 (lower(company_domain), lower(company_name)) AS named,
                 multiIf(partner_matched_by IN ('visitor_id', 'email_hash'), 2, partner_matched_by IN ('email_domain', 'company_domain'), 1, 0) AS matched_how_well,
-                (lower(network_domain) AS domain, lower(network_organisation) AS organisation) AS connected,
-                NOT has(rules.companies, organisation) AND NOT has(rules.companies, domain)
-                    AND (has(rules.providers, organisation) OR has(rules.providers, domain) OR match(organisation, rules.words)) AS by_provider
+                (lower(network_domain) AS organisation_domain, lower(network_organisation) AS organisation) AS connected,
+                {of_provider} AS by_provider
             FROM {database}.sessions
         )
         GROUP BY site, visitor_id

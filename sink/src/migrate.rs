@@ -21,6 +21,23 @@ use crate::options::MigrateOptions;
 use crate::statements;
 use crate::window::{self, Need};
 
+/// Expressions that several views have, and the placeholders that stand for them: ClickHouse keeps functions for all databases
+/// only. A change of one is a change of all files that have it, as their checksums tell.
+const EXPRESSIONS: [(&str, &str); 2] = [
+    // Whether a network is an internet provider's, by network_rules: `rules`, `organisation` and `organisation_domain` in lower case.
+    (
+        "{of_provider}",
+        "(NOT has(rules.companies, organisation) AND NOT has(rules.companies, organisation_domain) \
+         AND (has(rules.providers, organisation) OR has(rules.providers, organisation_domain) OR match(organisation, rules.words)))",
+    ),
+    // What of `h.target_url` is known to be harmless: the address of a page without query, fragment and log-in, of all others
+    // the scheme alone.
+    (
+        "{shown_target}",
+        r"replaceRegexpOne(h.target_url, '(?is)^\\s*(?:(https?://)(?:[^/?#@]*@)?([^?#]*)|([a-z][a-z0-9+.-]*:)|([^?#]*)).*$', '\\1\\2\\3\\4')",
+    ),
+];
+
 /// One file of SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Migration {
@@ -63,11 +80,15 @@ migrations! {
 }
 
 impl Migration {
-    /// SHA-256 of the file, lower-case hex.
+    /// SHA-256 of the file with its expressions, lower-case hex.
     #[must_use]
     pub fn checksum(&self) -> String {
-        hex::encode(Sha256::digest(self.text))
+        hex::encode(Sha256::digest(with_expressions(self.text)))
     }
+}
+
+fn with_expressions(text: &str) -> String {
+    EXPRESSIONS.iter().fold(text.to_owned(), |text, (name, expression)| text.replace(name, expression))
 }
 
 /// Why the database can't be brought, or is not, where it has to be.
@@ -138,7 +159,7 @@ pub struct Applied {
     pub version: u32,
     /// Name.
     pub name: String,
-    /// SHA-256 of the file, lower-case hex.
+    /// [`Migration::checksum`] of the file.
     pub checksum: String,
     /// When it was applied, UTC.
     pub applied_at: String,
@@ -188,7 +209,7 @@ CREATE TABLE IF NOT EXISTS {database}.schema_migrations{on_cluster}
 (
     version UInt32 COMMENT 'Number of the file.',
     name String COMMENT 'Name of the file.',
-    checksum String COMMENT 'SHA-256 of the file''s text.',
+    checksum String COMMENT 'SHA-256 of the file''s text, with the expressions that files share filled in.',
     applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When it was applied.'
 )
 ENGINE = {engine}MergeTree
@@ -213,7 +234,8 @@ impl Migrator {
             Some(name) => ("Replicated", format!(" ON CLUSTER {name}")),
             None => ("", String::new()),
         };
-        text.replace("{database}", self.database()).replace("{engine}", engine).replace("{on_cluster}", &on_cluster)
+        let text = with_expressions(text).replace("{database}", self.database());
+        text.replace("{engine}", engine).replace("{on_cluster}", &on_cluster)
     }
 
     /// The statements of a file, as ClickHouse gets them.
@@ -427,6 +449,24 @@ mod tests {
         for (file, migration) in files.iter().zip(MIGRATIONS) {
             assert_eq!(std::fs::read_to_string(format!("{folder}/{file}")).unwrap(), migration.text);
         }
+    }
+
+    /// Parameters of views have a type after a colon.
+    #[test]
+    fn every_placeholder_is_known() {
+        for migration in MIGRATIONS {
+            let text = with_expressions(migration.text);
+            let names = text.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name);
+            let known = |name: &str| ["database", "engine", "on_cluster"].contains(&name) || name.contains(':');
+            assert_eq!(names.filter(|name| !known(name)).collect::<Vec<_>>(), [""; 0], "{}", migration.name);
+        }
+    }
+
+    #[test]
+    fn an_edited_expression_is_an_edited_file() {
+        let file = Migration { text: "SELECT {shown_target};", ..FIRST };
+        assert_eq!(file.checksum(), Migration { text: with_expressions(file.text).leak(), ..FIRST }.checksum());
+        assert_ne!(file.checksum(), hex::encode(Sha256::digest(file.text)));
     }
 
     #[test]
