@@ -386,7 +386,7 @@ async fn remove_from(clickhouse: &ClickHouse, table: &str) -> Result<(), Execute
 }
 
 /// Does something in a table, and in the one that is made anew beside it where there is one; again where they were not the same
-/// tables after as before.
+/// tables after as before, also where it failed, as what is done in a table ends when that is dropped.
 async fn in_each(
     clickhouse: &ClickHouse,
     holding: &Holding,
@@ -396,14 +396,19 @@ async fn in_each(
     let names = [holding.table, beside];
     for _ in 0..EXCHANGES {
         let before = tables(clickhouse, &names).await?;
-        for Table { name, .. } in &before {
-            step(name).await?;
-        }
+        let done = in_all(&before, &step).await;
         if tables(clickhouse, &names).await? == before {
-            return Ok(());
+            return done;
         }
     }
     Err(ExecuteError::Rebuilding(holding.table))
+}
+
+async fn in_all(tables: &[Table], step: &impl AsyncFn(&str) -> Result<(), ExecuteError>) -> Result<(), ExecuteError> {
+    for Table { name, .. } in tables {
+        step(name).await?;
+    }
+    Ok(())
 }
 
 /// All tables with rows about people that there are at this moment.
