@@ -8,6 +8,7 @@ mod contacts;
 mod content;
 mod keeping;
 mod live;
+mod once;
 mod rebuilding;
 mod sessions;
 mod settling;

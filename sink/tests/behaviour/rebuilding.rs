@@ -1,6 +1,5 @@
 //! State tables made anew, while loading goes on.
 
-use std::cell::RefCell;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,6 +10,7 @@ use sink::clickhouse::ClickHouse;
 use sink::views::{ViewsError, rebuild::rebuild};
 use tokio::runtime::Handle;
 
+use crate::once::once;
 use crate::states::{DAY, HOUR, MINUTE, form, in_session};
 use crate::support::{Place, hit, page_view, unnamed};
 
@@ -128,6 +128,14 @@ fn by_hand(place: &Place, table: &str) -> String {
     place.query(&format!("SELECT uniqExact(contact) FROM {{database}}.{table} WHERE contact = 'i@x.example'"))
 }
 
+/// Gives the command, and kills it when it tells this.
+async fn killed_at(told: &'static str, place: &Place, table: &'static str) {
+    let kill = move |text: &str| assert_ne!(text, told, "killed");
+    let clickhouse = place.clickhouse();
+    let task = tokio::spawn(async move { rebuild(clickhouse, None, table, kill).await });
+    assert!(task.await.unwrap_err().is_panic(), "{table}");
+}
+
 /// Killed at the moment of the exchange and given again, it has lost nothing that people wrote: neither before nor at that moment.
 #[tokio::test]
 async fn what_people_wrote_outlives_a_command_that_is_killed() {
@@ -137,28 +145,19 @@ async fn what_people_wrote_outlives_a_command_that_is_killed() {
     place.insert(&hits(1)).await;
     for (table, row) in BY_HAND {
         place.query(&format!("INSERT INTO {{database}}.{table} {row}"));
-        let killed = |text: &str| assert_ne!(text, "exchanged\n", "killed");
-        let clickhouse = place.clickhouse();
-        let task = tokio::spawn(async move { rebuild(clickhouse, None, table, killed).await });
-        assert!(task.await.unwrap_err().is_panic(), "{table}");
+        killed_at("exchanged\n", &place, table).await;
         // As an import does that began before the exchange.
         place.query(&format!("INSERT INTO {{database}}.{table}_next {}", row.replace("i@", "late@")));
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
-        let late = place.query(&format!("SELECT count() FROM {{database}}.{table} WHERE contact = 'late@x.example'"));
-        assert_eq!((by_hand(&place, table), late), ("1".to_owned(), "1".to_owned()), "{table}");
+        let late =
+            || place.query(&format!("SELECT count() FROM {{database}}.{table} WHERE contact = 'late@x.example'"));
+        assert_eq!((by_hand(&place, table), late()), ("1".to_owned(), "1".to_owned()), "{table}");
         // What was taken back before the exchange stays so.
-        let killed = |text: &str| assert_ne!(text, "2026-03-10\n", "killed");
-        let clickhouse = place.clickhouse();
-        let task = tokio::spawn(async move { rebuild(clickhouse, None, table, killed).await });
-        assert!(task.await.unwrap_err().is_panic(), "{table}");
+        killed_at("2026-03-10\n", &place, table).await;
         place.query(&format!("INSERT INTO {{database}}.{table}_next SELECT * FROM {{database}}.{table}"));
         place.query(&format!("DELETE FROM {{database}}.{table} WHERE contact = 'late@x.example'"));
         rebuild(place.clickhouse(), None, table, |_| ()).await.unwrap();
-        assert_eq!(
-            place.query(&format!("SELECT count() FROM {{database}}.{table} WHERE contact = 'late@x.example'")),
-            "0",
-            "{table}"
-        );
+        assert_eq!(late(), "0", "{table}");
     }
 }
 
@@ -195,16 +194,6 @@ async fn what_people_write_while_the_tables_are_exchanged_is_kept() {
         let importing = importing.lock().unwrap().take().unwrap();
         importing.join().unwrap();
         assert_eq!(by_hand(&place, table), "1", "{table}");
-    }
-}
-
-/// Does something the first time that the command tells something: the new table then has the rows of a day.
-fn once(act: impl FnOnce()) -> impl Fn(&str) {
-    let act = RefCell::new(Some(act));
-    move |_: &str| {
-        if let Some(act) = act.take() {
-            act();
-        }
     }
 }
 

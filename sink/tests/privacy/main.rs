@@ -5,6 +5,8 @@
 mod erasing;
 mod loading;
 mod noting;
+#[path = "../behaviour/once.rs"]
+mod once;
 mod people;
 mod rebuilding;
 mod retention;

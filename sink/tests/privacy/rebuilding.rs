@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use local::TestStack;
 use schemas::{Kind, PrivacyAction, PrivacyDirective, SubjectKind};
 use service::privacy::keys::Keys;
+use sink::privacy::Executor;
 use sink::privacy::erase::Step;
 use sink::views::rebuild::rebuild;
+use tempfile::NamedTempFile;
 
+use crate::once::once;
 use crate::people::{directive, executor, form, found, keys, publish, rounds};
 use crate::support::{Place, hit, page_view, until};
 
@@ -57,13 +61,24 @@ fn assert_erased(place: &Place, table: &str) {
     assert_eq!(place.query(ben), "1\t0\n1\t0", "{table}");
 }
 
-/// Does something the first time that the command tells something: the new table then has the rows of a day or a share.
-fn once(act: impl FnOnce() + Send) -> impl Fn(&str) {
-    let act = Mutex::new(Some(act));
-    move |_: &str| {
-        if let Some(act) = act.lock().unwrap().take() {
-            act();
-        }
+/// A database with Anna in it, who asks to be erased.
+struct Case {
+    place: Place,
+    keys: Keys,
+    _file: NamedTempFile,
+}
+
+impl Case {
+    async fn new(stack: &'static TestStack, name: &str) -> Self {
+        let (place, file) = (Place::migrated(stack, name).await, keys());
+        let keys = Keys::open(file.path()).unwrap();
+        load(&place).await;
+        publish(&place, &erasure(&keys)).await;
+        Self { place, keys, _file: file }
+    }
+
+    async fn executor(&self, end_after: Option<Step>) -> Executor {
+        executor(&self.place, &self.keys, end_after).await
     }
 }
 
@@ -71,16 +86,12 @@ fn once(act: impl FnOnce() + Send) -> impl Fn(&str) {
 async fn whoever_is_erased_while_a_table_is_made_anew_stays_erased() {
     let name = "whoever_is_erased_while_a_table_is_made_anew_stays_erased";
     let Some(stack) = local::stack_or_skip(name) else { return };
-    let file = keys();
-    let keys = Keys::open(file.path()).unwrap();
     for table in TABLES {
-        let place = Place::migrated(stack, "between").await;
-        load(&place).await;
-        publish(&place, &erasure(&keys)).await;
-        let executor = executor(&place, &keys, None).await;
+        let case = Case::new(stack, "between").await;
+        let executor = case.executor(None).await;
         let erase = once(|| thread::spawn(|| rounds(executor)).join().unwrap().unwrap());
-        rebuild(place.clickhouse(), None, table, erase).await.unwrap();
-        assert_erased(&place, table);
+        rebuild(case.place.clickhouse(), None, table, erase).await.unwrap();
+        assert_erased(&case.place, table);
     }
 }
 
@@ -89,13 +100,9 @@ async fn whoever_is_erased_while_a_table_is_made_anew_stays_erased() {
 async fn a_table_that_is_made_anew_waits_for_an_erasure_that_is_half_done() {
     let name = "a_table_that_is_made_anew_waits_for_an_erasure_that_is_half_done";
     let Some(stack) = local::stack_or_skip(name) else { return };
-    let file = keys();
-    let keys = Keys::open(file.path()).unwrap();
     for (table, step) in [("contact_cards", Step::Hits), ("settled_sessions", Step::Sessions)] {
-        let place = Place::migrated(stack, "half").await;
-        load(&place).await;
-        publish(&place, &erasure(&keys)).await;
-        let (killed, next) = (executor(&place, &keys, Some(step)).await, executor(&place, &keys, None).await);
+        let case = Case::new(stack, "half").await;
+        let (killed, next) = (case.executor(Some(step)).await, case.executor(None).await);
         let (is_made, thread) = (AtomicBool::new(false), Mutex::new(None));
         let is_made: &'static AtomicBool = Box::leak(Box::new(is_made));
         let erase = once(|| {
@@ -107,11 +114,11 @@ async fn a_table_that_is_made_anew_waits_for_an_erasure_that_is_half_done() {
             };
             *thread.lock().unwrap() = Some(thread::spawn(go_on));
         });
-        rebuild(place.clickhouse(), None, table, erase).await.unwrap();
+        rebuild(case.place.clickhouse(), None, table, erase).await.unwrap();
         is_made.store(true, Ordering::Relaxed);
         let erasing = thread.lock().unwrap().take().unwrap();
         erasing.join().unwrap().unwrap();
-        assert_erased(&place, table);
+        assert_erased(&case.place, table);
     }
 }
 
@@ -120,12 +127,8 @@ async fn a_table_that_is_made_anew_waits_for_an_erasure_that_is_half_done() {
 async fn an_erasure_waits_for_what_fills_a_table_at_that_moment() {
     let name = "an_erasure_waits_for_what_fills_a_table_at_that_moment";
     let Some(stack) = local::stack_or_skip(name) else { return };
-    let file = keys();
-    let keys = Keys::open(file.path()).unwrap();
-    let place = Place::migrated(stack, "filling").await;
-    load(&place).await;
-    publish(&place, &erasure(&keys)).await;
-    let (executor, thread) = (executor(&place, &keys, None).await, Mutex::new(None));
+    let case = Case::new(stack, "filling").await;
+    let (place, executor, thread) = (&case.place, case.executor(None).await, Mutex::new(None));
     let (url, database) = (place.clickhouse_url.clone(), place.database.clone());
     let query =
         move |sql: &str| local::clickhouse::query(&url, "default", &sql.replace("{database}", &database)).unwrap();
@@ -149,7 +152,7 @@ async fn an_erasure_waits_for_what_fills_a_table_at_that_moment() {
     rebuild(place.clickhouse(), None, "contact_cards", erase).await.unwrap();
     let erasing = thread.lock().unwrap().take().unwrap();
     erasing.join().unwrap().unwrap();
-    assert_erased(&place, "contact_cards");
+    assert_erased(place, "contact_cards");
 }
 
 /// The tables are exchanged after the one was seen to and before the other is; one pass is enough all the same.
@@ -157,27 +160,23 @@ async fn an_erasure_waits_for_what_fills_a_table_at_that_moment() {
 async fn an_erasure_sees_to_both_tables_also_where_they_are_exchanged() {
     let name = "an_erasure_sees_to_both_tables_also_where_they_are_exchanged";
     let Some(stack) = local::stack_or_skip(name) else { return };
-    let file = keys();
-    let keys = Keys::open(file.path()).unwrap();
-    let place = Place::migrated(stack, "exchanged").await;
-    load(&place).await;
+    let case = Case::new(stack, "exchanged").await;
+    let place = &case.place;
     place.query("CREATE TABLE {database}.contact_cards_next AS {database}.contact_cards");
     place.query("INSERT INTO {database}.contact_cards_next SELECT * FROM {database}.contact_cards");
     // The erasure waits for the end of this.
     place.query("SYSTEM STOP MERGES {database}.contact_cards_next");
     place.query("ALTER TABLE {database}.contact_cards_next UPDATE name = 'x' WHERE true SETTINGS mutations_sync = 0");
-    publish(&place, &erasure(&keys)).await;
-    let executor = executor(&place, &keys, Some(Step::Others)).await;
+    let executor = case.executor(Some(Step::Others)).await;
     let erasing = thread::spawn(|| rounds(executor));
     let left = "SELECT count() FROM {database}.contact_cards WHERE contact = 'anna@steel.example'";
     until("the first of the tables is seen to", || place.query(left) == "0").await;
     place.query("EXCHANGE TABLES {database}.contact_cards AND {database}.contact_cards_next");
-    thread::sleep(Duration::from_secs(1));
     ["contact_cards", "contact_cards_next"]
         .iter()
         .for_each(|table| drop(place.query(&format!("SYSTEM START MERGES {{database}}.{table}"))));
     erasing.join().unwrap().unwrap_err();
     // Whom it was about, for the next pass.
     place.query("TRUNCATE TABLE {database}.erasing");
-    assert_erased(&place, "both");
+    assert_erased(place, "both");
 }
