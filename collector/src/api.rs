@@ -351,6 +351,7 @@ mod tests {
             assert!(taken(broken).is_err(), "{broken:?}");
         }
     }
+
     #[test]
     fn what_is_beyond_the_most_hits_is_counted_only() {
         for text in ["[1,2,{\"a\":[3]},4]", "1\n2\n\n{}\r\nx"] {

@@ -382,7 +382,7 @@ mod tests {
         ] {
             headers.insert(USER_AGENT, hyper::header::HeaderValue::from_bytes(user_agent).unwrap());
             let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
-            let client = Client::new(std::net::IpAddr::from([127, 0, 0, 1]).into(), &headers, &forwarding);
+            let client = Client::new(peer("127.0.0.1"), &headers, &forwarding);
             assert_eq!(client.user_agent(), kept);
             assert_eq!(client.language(), "x".repeat(64));
             let hints = client.hints();

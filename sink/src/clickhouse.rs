@@ -189,11 +189,7 @@ impl ClickHouse {
     /// # Errors
     /// The class of the failure.
     pub async fn execute_once(&self, statement: &str, token: &str) -> Result<(), Fault> {
-        self.ask(|client| {
-            let query = client.query_raw(statement).with_setting("insert_deduplication_token", token);
-            query.with_setting("async_insert", "0").execute()
-        })
-        .await
+        self.execute_with(statement, &[("insert_deduplication_token", token), ("async_insert", "0")]).await
     }
 
     /// Runs a statement that gives no rows, under a name by which `system.processes` tells it.
@@ -201,14 +197,14 @@ impl ClickHouse {
     /// # Errors
     /// The class of the failure.
     pub async fn execute_as(&self, name: &str, statement: &str) -> Result<(), Fault> {
-        self.ask(|client| client.query_raw(statement).with_setting("query_id", name).execute()).await
+        self.execute_with(statement, &[("query_id", name)]).await
     }
 
     /// Runs a statement that gives no rows, under settings of its own.
     ///
     /// # Errors
     /// The class of the failure.
-    pub async fn execute_with(&self, statement: &str, settings: &[(&'static str, &'static str)]) -> Result<(), Fault> {
+    pub async fn execute_with(&self, statement: &str, settings: &[(&str, &str)]) -> Result<(), Fault> {
         self.ask(|client| {
             let query = client.query_raw(statement);
             settings.iter().fold(query, |query, (name, value)| query.with_setting(*name, *value)).execute()

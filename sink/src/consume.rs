@@ -195,8 +195,8 @@ impl<S: Store, G: Graveyard> ConsumerContext for Group<S, G> {
     }
 }
 
-/// Reads until told to stop, or until not all directives are known, then drains: all that was read is stored and committed, as far as that can be done within
-/// `drain`. Blocks its thread.
+/// Reads until told to stop, or until not all directives are known, then drains: all that was read is stored and committed, as
+/// far as that can be done within `drain`. Blocks its thread.
 ///
 /// # Errors
 /// Where the group can't be used, or nothing can be stored until somebody changes something.

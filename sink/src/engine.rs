@@ -19,6 +19,12 @@ pub fn settings(engine: &str) -> Vec<(&str, &str)> {
     elements(list).into_iter().filter_map(|pair| pair.split_once(" = ")).collect()
 }
 
+/// The value of one of its settings.
+#[must_use]
+pub fn setting<'a>(engine: &'a str, name: &str) -> Option<&'a str> {
+    settings(engine).into_iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
 /// What is between the commas of a list.
 #[must_use]
 pub fn elements(list: &str) -> Vec<&str> {
@@ -106,5 +112,16 @@ mod tests {
             changes("Memory", "Memory SETTINGS ttl_only_drop_parts = 0", |_| false),
             ["MODIFY SETTING ttl_only_drop_parts = 0"]
         );
+    }
+
+    #[test]
+    fn settings_are_read_from_the_engine() {
+        let engine = "MergeTree PARTITION BY a ORDER BY b SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 77";
+        assert_eq!(setting(engine, "non_replicated_deduplication_window"), Some("77"));
+        assert_eq!(setting(engine, "replicated_deduplication_window"), None);
+        let both = "ReplicatedMergeTree('/a', '{replica}') ORDER BY b SETTINGS replicated_deduplication_window_seconds = 5, replicated_deduplication_window = 6";
+        assert_eq!(setting(both, "replicated_deduplication_window"), Some("6"));
+        assert_eq!(setting(both, "replicated_deduplication_window_seconds"), Some("5"));
+        assert_eq!(setting("Memory", "index_granularity"), None);
     }
 }

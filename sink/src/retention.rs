@@ -15,7 +15,6 @@ use crate::clickhouse::ClickHouse;
 use crate::engine;
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
-use crate::window::setting_of;
 
 /// The setting by which whole parts are deleted only.
 const WHOLE_PARTS: &str = "ttl_only_drop_parts";
@@ -94,7 +93,7 @@ struct Engine {
 
 impl Engine {
     fn deletes_whole_parts(&self) -> bool {
-        !["0", "false"].contains(&setting_of(&self.engine, WHOLE_PARTS).unwrap_or(&self.default))
+        !["0", "false"].contains(&engine::setting(&self.engine, WHOLE_PARTS).unwrap_or(&self.default))
     }
 }
 

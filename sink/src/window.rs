@@ -175,7 +175,7 @@ async fn windows_of(clickhouse: &ClickHouse, name: &(String, String)) -> Result<
     let defaults: Vec<ServerSetting> = clickhouse.rows(&query).await?;
     let window = |(setting, unit): &(&'static str, Unit)| {
         let default = || defaults.iter().find(|default| default.name == *setting)?.value.parse().ok();
-        let told = setting_of(&found.engine_full, setting).and_then(|value| value.parse().ok());
+        let told = engine::setting(&found.engine_full, setting).and_then(|value| value.parse().ok());
         let width = told.or_else(default).unwrap_or(0);
         Window { table: format!("`{}`.`{}`", name.0, name.1), setting, unit: *unit, width }
     };
@@ -193,11 +193,6 @@ async fn table(clickhouse: &ClickHouse, name: &(String, String)) -> Result<Optio
 fn condition((database, table): &(String, String)) -> String {
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('\'', "\\'");
     format!("database = '{}' AND name = '{}'", quoted(database), quoted(table))
-}
-
-/// The value of a setting in an engine's description.
-pub(crate) fn setting_of<'a>(engine: &'a str, setting: &str) -> Option<&'a str> {
-    engine::settings(engine).into_iter().find(|(name, _)| *name == setting).map(|(_, value)| value)
 }
 
 /// The statement that makes a window so many blocks wide, or [`WIDE_SECONDS`]. None for one that is as wide already.
@@ -290,16 +285,5 @@ mod tests {
         let expected = "ALTER TABLE `hitmeter`.`hits` ON CLUSTER c MODIFY SETTING replicated_deduplication_window_seconds = 604800";
         assert_eq!(widened.collect::<Vec<_>>(), [expected]);
         assert_eq!(widening(&window(&REPLICATED[1], WIDE_SECONDS), 1, ""), None);
-    }
-
-    #[test]
-    fn settings_are_read_from_the_engine() {
-        let engine = "MergeTree PARTITION BY a ORDER BY b SETTINGS index_granularity = 8192, non_replicated_deduplication_window = 77";
-        assert_eq!(setting_of(engine, "non_replicated_deduplication_window"), Some("77"));
-        assert_eq!(setting_of(engine, "replicated_deduplication_window"), None);
-        let both = "ReplicatedMergeTree('/a', '{replica}') ORDER BY b SETTINGS replicated_deduplication_window_seconds = 5, replicated_deduplication_window = 6";
-        assert_eq!(setting_of(both, "replicated_deduplication_window"), Some("6"));
-        assert_eq!(setting_of(both, "replicated_deduplication_window_seconds"), Some("5"));
-        assert_eq!(setting_of("Memory", "index_granularity"), None);
     }
 }

@@ -104,8 +104,7 @@ pub async fn clear(clickhouse: &ClickHouse, definition: &Definition) -> Result<R
 }
 
 async fn change(clickhouse: &ClickHouse, definition: &Definition, wanted: &str) -> Result<Refreshed, AudienceError> {
-    let database = clickhouse.database();
-    let inside = inside(database, definition);
+    let inside = inside(clickhouse.database(), definition);
     let query = format!(
         "SELECT member, toBool(max(is_wanted)) AS is_member FROM \
          (SELECT member, 1 AS is_wanted, 0 AS is_inside FROM ({wanted}) \
