@@ -719,6 +719,8 @@ SETTINGS
     max_partitions_per_insert_block = 0,
     max_threads = 1,
     os_threads_nice_value_query = 10,
+    -- What is written on the right of a join is the smaller side, which ClickHouse does not always know.
+    query_plan_join_swap_table = 'false',
     max_bytes_before_external_sort = 500000000,
     max_bytes_before_external_group_by = 500000000
 COMMENT 'Each minute, settles the sessions of visitors with new hits.';
