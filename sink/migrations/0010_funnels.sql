@@ -45,11 +45,11 @@ WITH
             AND h.received_at >= toDateTime64({first_day:Date}, 3, 'UTC') AND h.received_at < toDateTime64({last_day:Date} + 8, 3, 'UTC')
             AND has(asked.1, toString(h.kind))
             AND has(fits, 1)
-        LIMIT 1 BY hit
     ),
     ordered AS
     (
-        SELECT who, arraySort(groupArray((at, hit, fits))) AS hits
+        -- A hit that is there twice is one, the first.
+        SELECT who, arraySort(groupArray((at, hit, fits))) AS told, arrayFilter((hit, occurrence) -> occurrence = 1, told, arrayEnumerateUniq(told.2)) AS hits
         FROM taken
         GROUP BY who
         HAVING arrayExists(hit -> hit.3[1], hits)
