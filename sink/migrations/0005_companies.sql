@@ -68,8 +68,9 @@ AS
 SELECT
     site, day, visitor_id, session_id, started_at, ended_at, page_views, visible_duration_ms, downloads, forms, country,
     network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
-FROM {database}.sessions
-WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
+-- The table, not the view of it, which takes longer to plan.
+FROM {database}.settled_sessions FINAL
+WHERE NOT is_gone AND site != '' AND day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL
 SELECT
     site,
@@ -230,12 +231,13 @@ WITH
     (
         SELECT
             site,
-            company_domain,
-            company_name,
-            partner_matched_by,
-            network_organisation,
-            network_domain,
-            if((site, visitor_id) IN (SELECT site, visitor_id FROM {database}.contact_cards UNION DISTINCT SELECT site, visitor_id FROM {database}.contact_links), visitor_id, '') AS known_visitor,
+            {origin} AS origin,
+            if((site, cityHash64(visitor_id)) IN (SELECT site, cityHash64(visitor_id) FROM {database}.contact_cards UNION ALL SELECT site, cityHash64(visitor_id) FROM {database}.contact_links), cityHash64(visitor_id), 0) AS known_visitor,
+            any(e.company_domain) AS company_domain,
+            any(e.company_name) AS company_name,
+            any(e.partner_matched_by) AS partner_matched_by,
+            any(e.network_organisation) AS network_organisation,
+            any(e.network_domain) AS network_domain,
             min(started_at) AS start,
             max(ended_at) AS end,
             groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
@@ -247,17 +249,17 @@ WITH
             sum(forms) AS form_count,
             argMaxIf(country, ended_at, country != '') AS seen_in,
             argMaxIf((partner, partner_attributes), ended_at, partner != '') AS told
-        FROM {database}.encounters
-        GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
+        FROM {database}.encounters AS e
+        GROUP BY site, origin, known_visitor
     ),
     submitted AS
     (
-        SELECT site, visitor_id, company AS last_company
+        SELECT site, cityHash64(visitor_id) AS who, company AS last_company
         FROM {database}.contact_companies
     ),
     employers AS
     (
-        SELECT site, visitor_id, domain AS employer_domain, contacts AS people
+        SELECT site, cityHash64(visitor_id) AS who, domain AS employer_domain, contacts AS people
         FROM {database}.contact_employers
     ),
     known AS
@@ -278,8 +280,8 @@ WITH
                 told_by = 'contact_email', 75,
                 by_provider, 5, 50) AS belief
         FROM counted AS c
-        LEFT ANY JOIN submitted AS a ON c.site = a.site AND c.known_visitor = a.visitor_id
-        LEFT ANY JOIN employers AS e ON c.site = e.site AND c.known_visitor = e.visitor_id
+        LEFT ANY JOIN submitted AS a ON c.site = a.site AND c.known_visitor = a.who
+        LEFT ANY JOIN employers AS e ON c.site = e.site AND c.known_visitor = e.who
     )
 SELECT
     site,
@@ -337,13 +339,13 @@ WITH
     counted AS
     (
         SELECT
-            site,
-            company_domain,
-            company_name,
-            partner_matched_by,
-            network_organisation,
-            network_domain,
-            if(visitor_id IN (SELECT visitor_id FROM {database}.contact_cards WHERE site = {site:String} UNION ALL SELECT visitor_id FROM {database}.contact_links WHERE site = {site:String}), visitor_id, '') AS known_visitor,
+            {origin} AS origin,
+            if(cityHash64(visitor_id) IN (SELECT cityHash64(visitor_id) FROM {database}.contact_cards WHERE site = {site:String} UNION ALL SELECT cityHash64(visitor_id) FROM {database}.contact_links WHERE site = {site:String}), cityHash64(visitor_id), 0) AS known_visitor,
+            any(e.company_domain) AS company_domain,
+            any(e.company_name) AS company_name,
+            any(e.partner_matched_by) AS partner_matched_by,
+            any(e.network_organisation) AS network_organisation,
+            any(e.network_domain) AS network_domain,
             min(started_at) AS start,
             max(ended_at) AS end,
             groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
@@ -355,27 +357,26 @@ WITH
             sum(forms) AS form_count,
             argMaxIf(country, ended_at, country != '') AS seen_in,
             argMaxIf((partner, partner_attributes), ended_at, partner != '') AS told
-        FROM {database}.encounters_between(first_day = {first_day:Date}, last_day = {last_day:Date})
+        FROM {database}.encounters_between(first_day = {first_day:Date}, last_day = {last_day:Date}) AS e
         WHERE site = {site:String}
-        GROUP BY site, company_domain, company_name, partner_matched_by, network_organisation, network_domain, known_visitor
+        GROUP BY origin, known_visitor
     ),
     submitted AS
     (
-        SELECT site, visitor_id, company AS last_company
+        SELECT cityHash64(visitor_id) AS who, company AS last_company
         FROM {database}.contact_companies
         WHERE site = {site:String}
     ),
     employers AS
     (
-        SELECT site, visitor_id, domain AS employer_domain, contacts AS people
+        SELECT cityHash64(visitor_id) AS who, domain AS employer_domain, contacts AS people
         FROM {database}.contact_employers
         WHERE site = {site:String}
     ),
     known AS
     (
         SELECT
-            c.* EXCEPT (site),
-            c.site AS site,
+            c.*,
             a.last_company AS last_company,
             e.people AS people,
             e.employer_domain AS employer_domain,
@@ -389,8 +390,8 @@ WITH
                 told_by = 'contact_email', 75,
                 by_provider, 5, 50) AS belief
         FROM counted AS c
-        LEFT ANY JOIN submitted AS a ON c.site = a.site AND c.known_visitor = a.visitor_id
-        LEFT ANY JOIN employers AS e ON c.site = e.site AND c.known_visitor = e.visitor_id
+        LEFT ANY JOIN submitted AS a ON c.known_visitor = a.who
+        LEFT ANY JOIN employers AS e ON c.known_visitor = e.who
     )
 SELECT
     if(named.2 != '', named.2, lower(named.1)) AS company,
