@@ -192,15 +192,8 @@ impl ClickHouse {
         self.execute_with(statement, &[("insert_deduplication_token", token), ("async_insert", "0")]).await
     }
 
-    /// Runs a statement that gives no rows, under a name by which `system.processes` tells it.
-    ///
-    /// # Errors
-    /// The class of the failure.
-    pub async fn execute_as(&self, name: &str, statement: &str) -> Result<(), Fault> {
-        self.execute_with(statement, &[("query_id", name)]).await
-    }
-
-    /// Runs a statement that gives no rows, under settings of its own.
+    /// Runs a statement that gives no rows, under settings of its own, of which `query_id` is a name by which
+    /// `system.processes` tells it.
     ///
     /// # Errors
     /// The class of the failure.

@@ -48,10 +48,6 @@ const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// Hits whose sessions are told at a time, on the average. All hits are looked at for each share, so these are large, and
 /// what does not fit into memory goes to the disk.
 const SHARE: u64 = 10_000_000;
-/// In joins, what is on the right is held in memory. ClickHouse may take the hits for the smaller side, of whose number it knows
-/// nothing: a share then takes six times as long.
-const FILLING: &str = "max_partitions_per_insert_block = 0, max_bytes_before_external_sort = 1000000000, \
-     max_bytes_before_external_group_by = 1000000000, query_plan_join_swap_table = 'false'";
 
 /// What people write into state tables, or have corrected in them, as a condition.
 const WRITTEN_BY_HAND: [(&str, &str); 2] = [
@@ -279,7 +275,7 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         let values = names.replace("settled_at", "now64(3, 'UTC')");
         let copy = format!(
             "INSERT INTO {{database}}.{{next}} ({names}) SELECT {values} FROM {{database}}.{{table}} FINAL WHERE {older} \
-             AND {NOBODY_ERASED} SETTINGS max_partitions_per_insert_block = 0"
+             AND {NOBODY_ERASED}"
         );
         self.fill(during, &copy).await
     }
@@ -311,8 +307,7 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
              started_at AS start, ended_at AS end FROM {{database}}.{{table}} FINAL WHERE NOT is_gone AND {older}) AS old \
              ON rest.site = old.of_site AND rest.visitor_id = old.who \
              WHERE {NOBODY_ERASED} AND NOT is_gone AND started_at > start AND (session_id = id AND day > toDate(start) \
-             OR session_id != id AND session_id_source = 'computed' AND id_source = 'computed' AND started_at <= end) \
-             SETTINGS max_partitions_per_insert_block = 0"
+             OR session_id != id AND session_id_source = 'computed' AND id_source = 'computed' AND started_at <= end)"
         );
         self.fill("taking back what is left of older sessions", &statement).await
     }
@@ -330,7 +325,7 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
             format!(
                 "INSERT INTO {{database}}.{{next}} ({names}, is_gone, settled_at, settled_until, settled_rows) \
                  SELECT {names}, false, now64(3, 'UTC'), {until}, 0 FROM {{database}}.sessions_of_hits WHERE {whose} \
-                 AND {NOBODY_ERASED} SETTINGS {FILLING}"
+                 AND {NOBODY_ERASED}"
             )
         };
         for share in 0..shares {

@@ -123,7 +123,7 @@ fn refused(clickhouse: &ClickHouse, table: &str, names: String, seen: &Seen) -> 
 async fn show(clickhouse: ClickHouse, names: String) {
     loop {
         let (clickhouse, name) = (clickhouse.clone(), name(&names));
-        tokio::spawn(async move { clickhouse.execute_as(&name, SHOWS).await });
+        tokio::spawn(async move { clickhouse.execute_with(SHOWS, &[("query_id", &name)]).await });
         tokio::time::sleep(BEAT).await;
     }
 }
