@@ -6,9 +6,11 @@
 //! 2. The hits are read day by day, and make what they make. States are idempotent, so a hit that the view has brought as
 //!    well changes nothing.
 //! 3. What hits can't tell is copied: what people wrote, and what is from before the oldest hit that is kept of its site.
-//! 4. The old view is given the new query, and the tables are exchanged: an insert meanwhile fills both.
+//! 4. The old view is given the new query, and the tables are exchanged.
 //! 5. What people wrote meanwhile is copied, too: at once, and again when all inserts have ended that began before the exchange,
-//!    as these write into the old table. Then what was made beside is dropped.
+//!    as these write into the old table. An insert of hits finds the table of one view after that of the other: where the
+//!    exchange comes in between, it fills the same table twice. So the hits that were inserted around the exchange are read
+//!    once more. Then what was made beside is dropped.
 //!
 //! The new table keeps its rows for as long as the old one, and has its settings, before any row is in it: both may be an
 //! operator's. What ClickHouse lets nobody change later, as `index_granularity`, is as this version defines it, and so is a TTL of
@@ -85,7 +87,8 @@ struct Text {
 ///
 /// # Errors
 /// Where there is no such table, another command makes it anew, or ClickHouse can't be used. Whichever table is in its place then
-/// is whole; settling was started again, or the error says that it was not.
+/// is whole, but for what was inserted in the moment of an exchange, which the command makes good when it is given again;
+/// settling was started again, or the error says that it was not.
 pub async fn rebuild(
     clickhouse: ClickHouse,
     cluster: Option<String>,
@@ -219,27 +222,42 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         );
         self.execute("making the view", &view).await?;
         self.wait_for_inserts().await?;
-        let days = "SELECT DISTINCT toString(toDate(received_at)) AS text FROM {database}.hits ORDER BY text";
-        for Text { text: day } in self.rows("listing the days", days).await? {
-            let of_the_day = query_where(query, &format!("toDate(received_at) = '{day}' AND {NOBODY_ERASED}"));
-            self.fill("filling the table", &format!("INSERT INTO {{database}}.{{next}} {of_the_day}")).await?;
-            (self.tell)(&format!("{day}\n"));
-        }
+        self.fill_by_days(query).await?;
         self.copy_what_people_wrote("{table}", "{next}").await?;
         self.copy_what_is_older().await?;
         let changed = format!("ALTER TABLE {{database}}.{writer}{{on_cluster}} MODIFY QUERY {query}");
         self.execute("changing the view", &changed).await?;
         // Somebody may have changed them meanwhile.
         self.keep_ttl_and_settings().await?;
+        self.exchange_while_inserts_go_on(tables, query).await?;
+        self.execute("dropping the view", &format!("DROP TABLE {{database}}.{writer}_next{{on_cluster}}")).await?;
+        // Those that still fill the table that is about to go.
+        self.wait_for_inserts().await
+    }
+
+    async fn fill_by_days(&self, query: &str) -> Result<(), ViewsError> {
+        let days = "SELECT DISTINCT toString(toDate(received_at)) AS text FROM {database}.hits ORDER BY text";
+        for Text { text: day } in self.rows("listing the days", days).await? {
+            self.fill_from_hits("{next}", query, &format!("toDate(received_at) = '{day}'")).await?;
+            (self.tell)(&format!("{day}\n"));
+        }
+        Ok(())
+    }
+
+    async fn fill_from_hits(&self, table: &str, query: &str, which: &str) -> Result<(), ViewsError> {
+        let rows = query_where(query, &format!("{which} AND {NOBODY_ERASED}"));
+        self.fill("filling the table", &format!("INSERT INTO {{database}}.{table} {rows}")).await
+    }
+
+    async fn exchange_while_inserts_go_on(&self, tables: &Tables, query: &str) -> Result<(), ViewsError> {
+        let before = self.two_minutes_ago("exchanging the tables").await?;
         self.exchange(tables).await?;
         (self.tell)("exchanged\n");
         self.copy_what_people_wrote("{next}", "{table}").await?;
         // Those that began before the exchange write into the old table.
         self.wait_for_inserts().await?;
         self.copy_what_people_wrote("{next}", "{table}").await?;
-        self.execute("dropping the view", &format!("DROP TABLE {{database}}.{writer}_next{{on_cluster}}")).await?;
-        // Those that still fill the table that is about to go.
-        self.wait_for_inserts().await
+        self.fill_from_hits("{table}", query, &format!("inserted_at > {before}")).await
     }
 
     async fn exchange(&self, tables: &Tables) -> Result<(), ViewsError> {
@@ -312,11 +330,16 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.fill("taking back what is left of older sessions", &statement).await
     }
 
+    /// As an expression. Hits that are being inserted are stamped with a later time, as an insert has 100 s.
+    async fn two_minutes_ago(&self, during: &'static str) -> Result<String, ViewsError> {
+        let now = "SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS count";
+        let then = self.count(during, now).await?.saturating_sub(120_000);
+        Ok(format!("fromUnixTimestamp64Milli(toInt64({then}), 'UTC')"))
+    }
+
     async fn by_settling(&self, tables: &Tables) -> Result<(), ViewsError> {
         let during = "filling the table";
-        let began = "SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS count";
-        let until = self.count(during, began).await?.saturating_sub(120_000);
-        let until = format!("fromUnixTimestamp64Milli(toInt64({until}), 'UTC')");
+        let until = self.two_minutes_ago(during).await?;
         let shares = self.count(during, "SELECT count() AS count FROM {database}.hits").await? / SHARE + 1;
         let names = "SELECT arrayStringConcat(groupArray(name), ', ') AS text FROM (SELECT name FROM system.columns \
                      WHERE database = '{database}' AND table = 'sessions_of_hits' ORDER BY position)";
