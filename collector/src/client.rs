@@ -14,7 +14,7 @@ use hyper::header::{COOKIE, FORWARDED, HeaderName, ORIGIN, REFERER, USER_AGENT};
 use ipnet::IpNet;
 use schemas::Map;
 
-use crate::headers::Headers;
+use crate::headers::{self, Headers};
 use crate::options::ForwardingHeader;
 
 /// The proxies that are trusted, and how they tell the client's address.
@@ -145,15 +145,12 @@ impl<'a> Client<'a> {
         self.headers.get(&DNT) == Some(b"1")
     }
 
-    /// The value of a cookie.
+    /// The value of a cookie. Those beside it are the site's own, and may be no text.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
-        let mut pairs = self
-            .headers
-            .texts(COOKIE)
-            .flat_map(|header| header.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+        let pairs = self.headers.all(COOKIE).flat_map(|header| header.split(|byte| *byte == b';'));
+        let mut values = pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+        values.find_map(headers::text)
     }
 
     /// The client hints about the user agent, by header name, as many as are kept.
@@ -226,9 +223,10 @@ fn beginning(value: &[u8], longest: usize) -> Cow<'_, str> {
     }
 }
 
-/// The comma-separated items of all headers of a name, right to left.
+/// The comma-separated items of all headers of a name, right to left. One that is no text is an empty one.
 fn from_the_right<'a>(headers: Headers<'a>, name: HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    headers.texts(name).rev().flat_map(|value| value.rsplit(',')).map(str::trim)
+    let items = headers.all(name).rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
+    items.map(|item| headers::text(item.trim_ascii()).unwrap_or_default())
 }
 
 /// A parameter of an element of the Forwarded header (RFC 7239).
@@ -253,13 +251,14 @@ fn address(hop: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use hyper::HeaderMap;
+    use hyper::header::HeaderValue;
 
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
-            headers.append(*name, value.parse().unwrap());
+            headers.append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -297,6 +296,9 @@ mod tests {
             ("10.9.9.9", "10.9.9.9"),
             ("1.1.1.1, unknown, 10.3.3.3", "10.3.3.3"),
             ("nonsense", "10.0.0.1"),
+            // What a client sends of its own stands on the left of what its proxy adds.
+            ("Zürich, 203.0.113.9", "203.0.113.9"),
+            ("1.1.1.1, Zürich, 10.3.3.3", "10.3.3.3"),
             ("", "10.0.0.1"),
         ] {
             let (ip, _) = seen("10.0.0.1", ForwardingHeader::XForwardedFor, &[("x-forwarded-for", value)]);
@@ -348,8 +350,8 @@ mod tests {
     #[test]
     fn cookies_languages_hosts_and_hints_are_found() {
         let headers = headers(&[
-            ("cookie", "a=1; hitmeter_visitor=abc"),
-            ("cookie", "b=2"),
+            ("cookie", "a=1; city=Zürich; hitmeter_visitor=abc"),
+            ("cookie", "b=2; d=ü; d=4"),
             ("accept-language", "de-CH,de;q=0.9"),
             ("host", "[::1]:8080"),
             ("sec-ch-ua-platform", "\"Linux\""),
@@ -358,8 +360,8 @@ mod tests {
         let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
         let client = Client::new(peer("127.0.0.1"), &headers, &forwarding);
         assert_eq!(
-            (client.cookie("hitmeter_visitor"), client.cookie("b"), client.cookie("c")),
-            (Some("abc"), Some("2"), None)
+            ["hitmeter_visitor", "b", "c", "city", "d"].map(|name| client.cookie(name)),
+            [Some("abc"), Some("2"), None, None, Some("4")]
         );
         assert_eq!((client.language().as_ref(), client.host()), ("de-CH", "[::1]"));
         assert_eq!(client.hints(), Map(vec![("sec-ch-ua-platform".into(), "\"Linux\"".into())]));
@@ -380,7 +382,7 @@ mod tests {
             (format!("xx{}", "\u{1f600}".repeat(9_000)).as_bytes(), format!("xx{}", "\u{1f600}".repeat(511))),
             (&broken, "\u{fffd}".repeat(682)),
         ] {
-            headers.insert(USER_AGENT, hyper::header::HeaderValue::from_bytes(user_agent).unwrap());
+            headers.insert(USER_AGENT, HeaderValue::from_bytes(user_agent).unwrap());
             let forwarding = Forwarding { trusted: &[], header: ForwardingHeader::XForwardedFor };
             let client = Client::new(peer("127.0.0.1"), &headers, &forwarding);
             assert_eq!(client.user_agent(), kept);

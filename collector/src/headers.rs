@@ -36,12 +36,13 @@ impl<'a> Headers<'a> {
         self.get(name).and_then(text)
     }
 
-    /// All values of a name that are text, in the order in which they were sent.
-    pub fn texts(self, name: HeaderName) -> impl DoubleEndedIterator<Item = &'a str> + use<'a> {
+    /// All values of a name, in the order in which they were sent. They may hold items that are no text beside those that
+    /// are.
+    pub fn all(self, name: HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a> {
         let (kept, read) = self.parts();
         let kept = kept.map(|headers| headers.get_all(&name)).into_iter().flatten().map(HeaderValue::as_bytes);
         let read = read.iter().filter(move |header| is(header, &name)).map(|header| header.value);
-        kept.chain(read).filter_map(text)
+        kept.chain(read)
     }
 
     /// The headers whose lower-case names begin with `prefix` and whose values are text.
@@ -78,7 +79,8 @@ fn lower(name: &str) -> Cow<'_, str> {
 }
 
 /// A value of visible ASCII, spaces and tabs: what `HeaderValue::to_str` takes for text.
-fn text(value: &[u8]) -> Option<&str> {
+#[must_use]
+pub fn text(value: &[u8]) -> Option<&str> {
     let is_text = value.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'));
     if is_text { std::str::from_utf8(value).ok() } else { None }
 }
@@ -108,8 +110,8 @@ mod tests {
         }
         for headers in [Headers::Read(&read), Headers::from(&kept)] {
             assert_eq!((headers.get(&COOKIE), headers.text(&COOKIE)), (Some(&b"a=1"[..]), Some("a=1")));
-            assert_eq!(headers.texts(COOKIE).collect::<Vec<_>>(), ["a=1", "b=2"]);
-            assert_eq!(headers.texts(COOKIE).rev().collect::<Vec<_>>(), ["b=2", "a=1"]);
+            assert_eq!(headers.all(COOKIE).collect::<Vec<_>>(), [&b"a=1"[..], b"b=2", b"c=\xff"]);
+            assert_eq!(headers.all(COOKIE).rev().collect::<Vec<_>>(), [&b"c=\xff"[..], b"b=2", b"a=1"]);
             assert_eq!(headers.get(&ORIGIN), None);
             let hints: Vec<_> = headers.with_prefix("sec-ch-ua").collect();
             assert_eq!(hints, [("sec-ch-ua".into(), "x"), ("sec-ch-ua-platform".into(), "\"L\"")]);
