@@ -207,6 +207,8 @@ impl Site {
 #[derive(Debug)]
 pub struct SitesFile {
     path: PathBuf,
+    /// Of the file before it was read first: what is changed while a service starts is seen.
+    opened: Option<(SystemTime, u64)>,
     current: ArcSwap<Sites>,
 }
 
@@ -216,8 +218,9 @@ impl SitesFile {
     /// # Errors
     /// Where it can't be read or is wrong.
     pub fn open(path: &Path) -> Result<Arc<Self>, SitesError> {
+        let opened = stamp(path);
         let sites = read(path)?;
-        Ok(Arc::new(Self { path: path.to_owned(), current: ArcSwap::from_pointee(sites) }))
+        Ok(Arc::new(Self { path: path.to_owned(), opened, current: ArcSwap::from_pointee(sites) }))
     }
 
     /// The sites now.
@@ -230,7 +233,7 @@ impl SitesFile {
     /// succeeded.
     pub fn watch(self: &Arc<Self>, shutdown: CancellationToken, changed: impl Fn(bool) + Send + 'static) {
         let file = Arc::clone(self);
-        let mut seen = stamp(&file.path);
+        let mut seen = file.opened;
         let look = async move {
             loop {
                 tokio::time::sleep(POLL).await;
@@ -340,7 +343,11 @@ mod tests {
         std::fs::write(&path, "[sites.a]\n").unwrap();
         let file = SitesFile::open(&path).unwrap();
         let (shutdown, (tell, told)) = (CancellationToken::new(), std::sync::mpsc::channel());
+        // While the service still starts.
+        std::fs::write(&path, "[sites.a]\n[sites.b]\n").unwrap();
         file.watch(shutdown.clone(), move |succeeded| tell.send(succeeded).unwrap());
+        until("the change from before is noticed", || told.try_recv() == Ok(true)).await;
+        assert!(file.current().get("b").is_some());
 
         std::fs::write(&path, "[sites.b]\nnonsense = 1\n").unwrap();
         until("the wrong file is noticed", || told.try_recv() == Ok(false)).await;
