@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::fields::Fields;
 use crate::identity::Newcomer;
 use crate::metrics::Metrics;
-use crate::objections;
+use crate::objections::{self, Held};
 use crate::outcome::{Outcome, Received};
 use crate::policy::{self, Decision};
 use crate::publisher::{Durable, Messages, PublishError};
@@ -63,6 +63,7 @@ pub struct Prepared {
     pub answer: Answer,
     /// Cookies to be set.
     pub cookies: Vec<hyper::header::HeaderValue>,
+    held: Held,
 }
 
 /// Reads the hits of a body.
@@ -218,7 +219,7 @@ impl Prepared {
         problem: &Problem,
     ) {
         let (told, detail) = (Told::by_json(original), problem.detail());
-        let unreadable = Unreadable { original, detail: &detail, told: &told };
+        let unreadable = Unreadable { original, detail: &detail, told: &told, held: &self.held };
         match unreadable::bury(collector, client, true, &mut self.messages, unreadable) {
             Outcome::DeadLettered => {
                 self.open.push((received, Outcome::DeadLettered));

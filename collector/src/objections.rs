@@ -5,6 +5,7 @@
 //! enricher, which judges each of them again, lets none pass before it knows. What can't be read as a hit is judged by nobody
 //! else, so that nothing of it is kept then.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use hyper::header::HeaderValue;
@@ -24,8 +25,25 @@ use crate::opt_out::{self, Wish};
 use crate::options::Options;
 use crate::unreadable::Told;
 
-/// So many values of one request are held against those who object; a hit has fewer.
-const MOST_VALUES: usize = 500;
+/// Of what can't be read in one request, so many values are held against those who object, each once for each site. That costs
+/// keyed hashes, some microseconds, and a body of a few kilobytes may unfold to half a million values.
+const MOST_VALUES: usize = 5_000;
+
+/// How many values of a request were held against those who object.
+#[derive(Debug, Default)]
+pub struct Held(Cell<usize>);
+
+impl Held {
+    /// True where so many more may be.
+    fn has_room_for(&self, values: usize) -> bool {
+        let held = self.0.get() + values;
+        let has_room = held <= MOST_VALUES;
+        if has_room {
+            self.0.set(held);
+        }
+        has_room
+    }
+}
 
 /// Whether somebody objects of whom little can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +102,10 @@ impl Objections {
         .any(|(kind, value)| directives.objects_since(site, kind, value).is_some())
     }
 
-    /// Whether the person of something objects that can't be read: by their cookie, or by any value of it.
+    /// Whether the person of something objects that can't be read: by their cookie, or by any value of it, as long as not too
+    /// many of the request were `held` against those who do.
     #[must_use]
-    pub fn of_unreadable(&self, site: &str, client: &Client<'_>, told: &Told) -> Objects {
+    pub fn of_unreadable(&self, site: &str, client: &Client<'_>, told: &Told, held: &Held) -> Objects {
         let Some(asked) = &self.0 else { return Objects::No };
         let (is_all_known, directives) = (asked.is_all_known(), asked.directives());
         if is_all_known && !directives.has_objectors(site) {
@@ -96,7 +115,7 @@ impl Objections {
         if client.cookie(cookies::VISITOR).is_some_and(|cookie| objects(SubjectKind::VisitorId, cookie)) {
             return Objects::Yes;
         }
-        let Some(values) = told.values.as_ref().filter(|values| values.len() <= MOST_VALUES) else {
+        let Some(values) = told.values.as_ref().filter(|values| held.has_room_for(values.len())) else {
             return Objects::Perhaps;
         };
         let kinds = [SubjectKind::VisitorId, SubjectKind::Email, SubjectKind::Phone];

@@ -7,7 +7,7 @@ use crate::assemble::{self, Context};
 use crate::client::Client;
 use crate::fields::{Fields, QueryError};
 use crate::identity::Newcomer;
-use crate::objections;
+use crate::objections::{self, Held};
 use crate::outcome::Outcome;
 use crate::policy;
 use crate::publisher::Messages;
@@ -81,7 +81,7 @@ pub fn prepare(collector: &Collector, client: &Client<'_>, query: &str) -> Prepa
 fn unreadable(collector: &Collector, client: &Client<'_>, query: &str, error: QueryError) -> Prepared {
     let mut messages = Messages::default();
     let (told, detail) = (Told::by_query(query), error.to_string());
-    let unreadable = Unreadable { original: query.as_bytes(), detail: &detail, told: &told };
+    let unreadable = Unreadable { original: query.as_bytes(), detail: &detail, told: &told, held: &Held::default() };
     let outcome = unreadable::bury(collector, client, false, &mut messages, unreadable);
     Prepared { messages, outcome, cookies: Vec::new() }
 }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::assemble;
 use crate::client::Client;
 use crate::fields::{self, Permission};
-use crate::objections::Objects;
+use crate::objections::{Held, Objects};
 use crate::outcome::Outcome;
 use crate::policy::{self, Decision};
 use crate::publisher::Messages;
@@ -33,6 +33,8 @@ pub struct Unreadable<'a> {
     pub detail: &'a str,
     /// What can be told of it all the same.
     pub told: &'a Told,
+    /// What was looked for of the same request before.
+    pub held: &'a Held,
 }
 
 /// What can be told of something that can't be read.
@@ -150,7 +152,7 @@ pub fn bury(
     unreadable: Unreadable<'_>,
 ) -> Outcome {
     let sites = collector.sites.current();
-    let may_be_kept = match permission(collector, &sites, client, origin_counts, unreadable.told) {
+    let may_be_kept = match permission(collector, &sites, client, origin_counts, unreadable) {
         Ok(may_be_kept) => may_be_kept,
         Err(outcome) => return outcome,
     };
@@ -179,7 +181,7 @@ fn permission(
     sites: &Sites,
     client: &Client<'_>,
     origin_counts: bool,
-    told: &Told,
+    Unreadable { told, held, .. }: Unreadable<'_>,
 ) -> Result<bool, Outcome> {
     let origin = client.origin().filter(|_| origin_counts);
     let allowed = |site: &Site| origin.as_ref().is_none_or(|origin| site.allows_origin(origin));
@@ -188,7 +190,7 @@ fn permission(
             let region = collector.options.region.as_deref();
             let by_nobody = policy::decide(&Site::default(), client, told.measurement) == Decision::Keep;
             let asks_nothing = |site: &Site| site.consent == ConsentPolicy::NotRequired && site.belongs_to(region);
-            let objects = |key: &str| collector.objections.of_unreadable(key, client, told) != Objects::No;
+            let objects = |key: &str| collector.objections.of_unreadable(key, client, told, held) != Objects::No;
             Ok(by_nobody && sites.iter().all(|(key, site)| asks_nothing(site) && !objects(key)))
         } else {
             Err(Outcome::DroppedOrigin)
@@ -200,7 +202,7 @@ fn permission(
         if !allowed(site) {
             return Err(Outcome::DroppedOrigin);
         }
-        let objects = collector.objections.of_unreadable(key, client, told);
+        let objects = collector.objections.of_unreadable(key, client, told, held);
         may_be_kept &= objects == Objects::No;
         let decision = match objects {
             Objects::Yes => policy::under(site, Signal::OptOut),

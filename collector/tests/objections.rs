@@ -120,6 +120,22 @@ fn nothing_is_kept_of_what_cannot_be_read_where_its_person_objects_or_may() {
     collector.assert_outcomes_add_up();
 }
 
+/// Looking for people in it costs time: a body of few bytes must not take seconds.
+#[test]
+fn of_a_body_with_many_values_only_so_much_is_kept_as_can_be_looked_through() {
+    let (_file, keys, collector) = where_ada_objects();
+    object(&collector, &keys, "demo", SubjectKind::VisitorId, "v-1");
+    collector.until("the visitor is known", || {
+        let answer = collector.get("/p.gif?site=demo", &[("cookie", "hitmeter_visitor=v-1")]);
+        cookies(&answer).iter().any(|cookie| cookie.starts_with("hitmeter_opt_out=1"))
+    });
+    // With the names and the site, 403 values each.
+    let item = format!(r#"{{"site":"demo","title":[{}]}}"#, ["1"; 400].join(","));
+    collector.post("/v1/hits", &[], format!("[{}]", [item.as_str(); 20].join(",")));
+    assert_eq!(originals(&collector), [[""; 8].as_slice(), [item.as_str(); 12].as_slice()].concat());
+    collector.assert_outcomes_add_up();
+}
+
 /// What the dead letters keep of what was sent.
 fn originals(collector: &Fixture) -> Vec<String> {
     let reader = Reader::new::<DeadLetter<'_>>(None).unwrap();
