@@ -38,9 +38,9 @@ pub struct Metrics {
     pub spool_published: IntCounter,
     /// Spooled hits that were too old when their turn came.
     pub spool_expired: IntCounter,
-    /// Segments of the spool that could not be read.
+    /// Segments of the spool in which something could not be read.
     pub spool_unreadable: IntCounter,
-    /// Spooled hits whose segment could not be read or was gone.
+    /// Spooled hits that could not be read or whose segment was gone.
     pub spool_lost: IntCounter,
     site_reloads: IntCounterVec,
 }
@@ -108,7 +108,10 @@ impl Metrics {
                 "collector_spool_unreadable_segments_total",
                 "Spool segments that could not be read",
             )?,
-            spool_lost: counter("collector_spool_lost_total", "Spooled hits of segments that are unreadable or gone")?,
+            spool_lost: counter(
+                "collector_spool_lost_total",
+                "Spooled hits that are unreadable or whose segment is gone",
+            )?,
             site_reloads,
             registry,
         })

@@ -20,6 +20,8 @@ pub(super) struct Content {
 #[derive(Debug, Default)]
 pub(super) struct Disk {
     pub(super) segments: BTreeMap<u64, Content>,
+    /// Segments that were set aside.
+    pub(super) aside: Vec<u64>,
     position: Option<String>,
     /// How the next operations go: one is taken for each.
     pub(super) faults: Vec<Fault>,
@@ -42,6 +44,11 @@ impl Disk {
             Fault::None => Ok(()),
             Fault::Fails(_) => Err(io::Error::from(io::ErrorKind::StorageFull)),
         }
+    }
+
+    /// Changes a byte.
+    pub(super) fn damage(&mut self, segment: u64, at: usize) {
+        self.segments.get_mut(&segment).unwrap().bytes[at] ^= 0x55;
     }
 
     /// Keeps what is synced, and `kept` bytes of the rest, one of them damaged where there is room for it.
@@ -95,7 +102,9 @@ impl Storage for FaultyStorage {
     }
 
     fn set_aside(&self, number: u64) -> io::Result<()> {
-        self.remove(number)
+        self.remove(number)?;
+        self.0.lock().unwrap().aside.push(number);
+        Ok(())
     }
 
     fn keep_position(&self, position: &str) -> io::Result<()> {

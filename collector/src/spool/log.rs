@@ -6,7 +6,7 @@
 //!    an acknowledged record is on the disk, whole.
 //! 2. A segment is written by one run of one process only, and never again after an error: then a new segment is begun.
 //!    So everything before the synced length of a segment is whole, and only bytes after it can be torn.
-//! 3. Reading a segment stops at its synced length while it is being written, and at the first broken record when it
+//! 3. Reading a segment stops at its synced length while it is being written, and behind the last whole record when it
 //!    is found at a start. By 1 and 2 all acknowledged records of the segment stand before that place.
 //! 4. A record that was not acknowledged may be found all the same, if it reached the disk before a crash. It is a hit
 //!    that a client sent; its client sends it again under the same hit id, or never knew.
@@ -14,11 +14,12 @@
 //!    is kept without syncing: a crash may bring back an older one, and some is replayed twice, under the same hit ids.
 //!
 //! Where whole records stand after a broken one, a crash tore a batch that was never acknowledged, or the disk lost what
-//! it had synced: nobody can tell. What stands before is replayed, and the segment is then set aside and not removed.
+//! it had synced: nobody can tell. The next whole record is looked for byte by byte, and reading goes on there: each has its
+//! own checksum, and by 4 it is a hit either way. The segment is set aside in the end and not removed.
 //!
 //! Where a segment is gone, somebody took it away: no argument helps its records, and those of the others are given on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 
 use super::record::{self, Front, Record};
@@ -45,8 +46,21 @@ pub struct Position {
 #[derive(Debug, Clone, Copy)]
 struct Extent {
     number: u64,
-    /// Bytes that hold whole, synced records.
+    /// Bytes up to the end of the last whole, synced record.
     bytes: u64,
+}
+
+/// What was passed over because it can't be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// Number of the segment.
+    pub segment: u64,
+    /// True where a whole record stands behind it, and false where the rest of the segment was given up.
+    pub goes_on: bool,
+    /// True where nothing of this segment was passed over before.
+    pub is_first: bool,
+    /// True where an earlier process wrote it, so that nobody knows how many records it was.
+    pub is_inherited: bool,
 }
 
 /// Why a batch was not appended. Nothing of it is acknowledged.
@@ -69,8 +83,11 @@ pub struct Log<S: Storage> {
     segments: VecDeque<Extent>,
     open: Option<S::Segment>,
     next_number: u64,
+    /// Number of the first segment that this process may write.
+    first_own: u64,
     front: Position,
-    suspect: Vec<u64>,
+    /// Segments of which something was passed over.
+    suspect: BTreeSet<u64>,
 }
 
 impl<S: Storage> Log<S> {
@@ -87,8 +104,9 @@ impl<S: Storage> Log<S> {
         let next_number = used.map_or(0, |used| used + 1);
         let first = numbers.first().copied().unwrap_or(next_number);
         let front = kept.filter(|kept| kept.segment == first).unwrap_or(Position { segment: first, offset: 0 });
-        let (segments, suspect) = (VecDeque::new(), Vec::new());
-        let mut log = Self { storage, bounds, segments, open: None, next_number, front, suspect };
+        let (segments, suspect) = (VecDeque::new(), BTreeSet::new());
+        let first_own = next_number;
+        let mut log = Self { storage, bounds, segments, open: None, next_number, first_own, front, suspect };
         for number in numbers {
             log.recover(number, &mut seen)?;
         }
@@ -98,15 +116,13 @@ impl<S: Storage> Log<S> {
 
     fn recover(&mut self, number: u64, seen: &mut impl FnMut(u64, &Record<'_>)) -> io::Result<()> {
         let bytes = self.storage.read(number, 0, usize::MAX)?;
-        let whole = scan(&bytes, |offset, record| {
-            if (Position { segment: number, offset }) >= self.front {
+        let front = self.front;
+        let end = scan_past_damage(&bytes, |offset, record| {
+            if (Position { segment: number, offset }) >= front {
                 seen(number, record);
             }
         });
-        if has_record_after(&bytes[whole..]) {
-            self.suspect.push(number);
-        }
-        self.segments.push_back(Extent { number, bytes: whole as u64 });
+        self.segments.push_back(Extent { number, bytes: end as u64 });
         Ok(())
     }
 
@@ -165,8 +181,8 @@ impl<S: Storage> Log<S> {
     /// handed to `each` with its place. Returns the place after the last, or nothing when there are none.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] where the front segment is not what was written, [`io::ErrorKind::NotFound`] where it
-    /// is gone: asking again gives the same. Any other where the disk does not answer now.
+    /// [`io::ErrorKind::InvalidData`] where the record at the front is not what was written, [`io::ErrorKind::NotFound`] where
+    /// its segment is gone: asking again gives the same. Any other where the disk does not answer now.
     pub fn peek(
         &self,
         most: usize,
@@ -225,14 +241,26 @@ impl<S: Storage> Log<S> {
         self.storage.keep_position(&format!("{} {}", self.front.segment, self.front.offset))
     }
 
-    /// Gives up the segment that is to be replayed next, which can't be read, and returns its number.
+    /// Goes on behind what is to be replayed next and can't be read: at the next whole record of its segment, which is set aside
+    /// once the rest of it is replayed, or where there is none at the next segment. Nothing where nothing is left.
     ///
     /// # Errors
-    /// Where it can't be renamed.
-    pub fn set_front_aside(&mut self) -> io::Result<Option<u64>> {
+    /// Where the segment can't be read at all, or not be renamed.
+    pub fn pass_damage(&mut self) -> io::Result<Option<Damage>> {
         let Some(at) = self.front_segment() else { return Ok(None) };
-        self.storage.set_aside(self.segments[at].number)?;
-        Ok(Some(self.pass_over(at)))
+        let Extent { number: segment, bytes: end } = self.segments[at];
+        let from = if self.front.segment == segment { self.front.offset } else { 0 };
+        let left = self.storage.read(segment, from, (end - from) as usize)?;
+        let (next, is_inherited) = (next_whole(&left, 0), segment < self.first_own);
+        let is_first = !self.suspect.contains(&segment);
+        if let Some(start) = next {
+            self.suspect.insert(segment);
+            self.front = Position { segment, offset: from + start as u64 };
+        } else {
+            self.storage.set_aside(segment)?;
+            self.pass_over(at);
+        }
+        Ok(Some(Damage { segment, goes_on: next.is_some(), is_first, is_inherited }))
     }
 
     /// Forgets the segment that is to be replayed next, which is gone, and returns its number.
@@ -292,12 +320,6 @@ impl<S: Storage> Log<S> {
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|extent| extent.bytes).sum()
     }
-
-    /// Numbers of the segments in which whole records stand after a broken one.
-    #[must_use]
-    pub fn suspect(&self) -> &[u64] {
-        &self.suspect
-    }
 }
 
 fn parse_position(text: &str) -> Option<Position> {
@@ -317,8 +339,16 @@ fn scan(bytes: &[u8], mut each: impl FnMut(u64, &Record<'_>)) -> usize {
     offset
 }
 
-/// True where a whole record stands after a broken one, as far as is worth looking.
-fn has_record_after(bytes: &[u8]) -> bool {
-    const FAR_ENOUGH: usize = 1024 * 1024;
-    (1..bytes.len().min(FAR_ENOUGH)).any(|start| matches!(record::read(&bytes[start..]), Front::Whole(..)))
+/// Hands on the whole records of `bytes` with their offsets, also those behind broken ones. Returns where the last one ends.
+fn scan_past_damage(bytes: &[u8], mut each: impl FnMut(u64, &Record<'_>)) -> usize {
+    let mut end = scan(bytes, &mut each);
+    while let Some(start) = next_whole(bytes, end) {
+        end = start + scan(&bytes[start..], |offset, record| each(start as u64 + offset, record));
+    }
+    end
+}
+
+/// Where the next whole record stands after a broken one.
+fn next_whole(bytes: &[u8], broken: usize) -> Option<usize> {
+    (broken + 1..bytes.len()).find(|start| matches!(record::read(&bytes[*start..]), Front::Whole(..)))
 }

@@ -36,7 +36,7 @@ use crate::SPOOL;
 use crate::assemble::now_milliseconds;
 use crate::metrics::Metrics;
 use handed::{Handed, Handover};
-use log::{AppendError, Bounds, Log, Position};
+use log::{AppendError, Bounds, Damage, Log, Position};
 use pending::Pending;
 use record::Record;
 use storage::{Folder, Storage};
@@ -135,15 +135,8 @@ impl Spool {
         let (hasher, mut pending) = (RandomState::new(), Pending::default());
         let bounds = Bounds { bytes: settings.bytes, segment_bytes: SEGMENT_BYTES.min(settings.bytes / 4).max(1) };
         let folder = Folder::open(&settings.path).map_err(failed)?;
-        let log = Log::open(folder, bounds, |segment, record| {
-            let key = [hasher.hash_one(record.key)];
-            pending.enter(&key);
-            pending.written(segment, &key);
-        });
+        let log = Log::open(folder, bounds, |segment, record| enter(&mut pending, &hasher, segment, record));
         let log = log.map_err(failed)?;
-        if !log.suspect().is_empty() {
-            tracing::warn!(segments = ?log.suspect(), "spool segments hold bytes that can't be read; they are kept as .damaged");
-        }
         tracing::info!(bytes = log.bytes(), visitors = pending.visitors(), "spool opened");
         let (appends, waiting) = channel();
         metrics.spool_bytes.set(log.bytes() as i64);
@@ -218,6 +211,13 @@ impl Spool {
     pub fn published(&self, step: Step) {
         self.shared.published(step);
     }
+}
+
+/// A record that an earlier process left.
+fn enter(pending: &mut Pending, hasher: &RandomState, segment: u64, record: &Record<'_>) {
+    let key = [hasher.hash_one(record.key)];
+    pending.enter(&key);
+    pending.written(segment, &key);
 }
 
 impl<S: Storage> Shared<S> {
@@ -325,7 +325,8 @@ impl<S: Storage> Shared<S> {
         read.ok().flatten().map(|to| Step { messages, stored, expired, keys, to })
     }
 
-    /// A segment that is gone or not what was written will never be read and is given up; any other fault may pass.
+    /// A segment that is gone, and bytes that are not what was written, will never be read and are given up; any other fault may
+    /// pass.
     fn cannot_read(&self, log: &mut Log<S>, error: &io::Error) {
         let is_news = !self.unanswered.swap(true, Ordering::Relaxed);
         match error.kind() {
@@ -334,20 +335,34 @@ impl<S: Storage> Shared<S> {
                 let (file, hits) = (self.file(segment), self.give_up(log, segment));
                 tracing::error!(%error, file, hits, "a spool file is gone, its hits are lost; if it was moved away, put it back and start the collector again");
             }
-            io::ErrorKind::InvalidData => match log.set_front_aside() {
-                Ok(Some(segment)) => {
-                    let (file, hits) = (self.file(segment), self.give_up(log, segment));
-                    self.metrics.spool_unreadable.inc();
-                    tracing::error!(%error, file, hits, "a spool file can't be read and is set aside as .damaged; what is left of it is not published");
-                }
+            io::ErrorKind::InvalidData => match log.pass_damage() {
+                Ok(Some(damage)) => self.passed(log, damage),
                 Ok(None) => {}
                 Err(error) if is_news => {
-                    tracing::error!(%error, "a spool file can't be read, nor set aside; tried again")
+                    tracing::error!(%error, "a damaged spool file can't be read or set aside; tried again")
                 }
                 Err(_) => {}
             },
             _ if is_news => tracing::error!(%error, "the spool's disk can't be read now; replay tries it again"),
             _ => {}
+        }
+    }
+
+    fn passed(&self, log: &Log<S>, damage: Damage) {
+        let file = self.file(damage.segment);
+        self.metrics.spool_unreadable.inc_by(u64::from(damage.is_first));
+        if damage.goes_on {
+            lock(&self.handed).forget(log.front());
+            self.unanswered.store(false, Ordering::Relaxed);
+            // At least one.
+            self.metrics.spool_lost.inc_by(u64::from(damage.is_inherited));
+            tracing::error!(
+                file,
+                "hits in a spool file can't be read; those behind them are published, and it is kept as .damaged"
+            );
+        } else {
+            let hits = self.give_up(log, damage.segment);
+            tracing::error!(file, hits, "the rest of a spool file can't be read; it is set aside as .damaged");
         }
     }
 
@@ -381,11 +396,15 @@ impl<S: Storage> Shared<S> {
             tracing::warn!(%error, "cannot forget what was published from the spool; a restart would publish it again");
         }
         self.metrics.spool_bytes.set(log.bytes() as i64);
+        let front = log.front();
         drop(log);
         lock(&self.handed).forget(step.to);
         self.metrics.spool_published.inc_by(step.messages.len() as u64 + step.stored);
         self.metrics.spool_expired.inc_by(step.expired);
-        lock(&self.pending).published(step.to.segment, &step.keys);
+        let mut pending = lock(&self.pending);
+        pending.published(step.to.segment, &step.keys);
+        // What is left of segments that replay is through with was damaged and passed over.
+        self.metrics.spool_lost.inc_by(pending.lost_before(front.segment));
     }
 }
 

@@ -1,10 +1,11 @@
 //! The log held against a model, on a disk that fails and forgets ([`super::faulty`]).
 //!
-//! The model is a list of obligations: each batch that was acknowledged, in order, until it was advanced over or its
-//! segment was taken away. After every crash the log must give all obligations, in order; between them only batches that were written and not
+//! The model is a list of obligations: each record that was acknowledged, in order, until it was advanced over, damaged, or its
+//! segment taken away. After every crash the log must give all obligations, in order; between them only batches that were written and not
 //! acknowledged may stand.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use proptest::prelude::*;
 
@@ -25,6 +26,8 @@ enum Deed {
     Disk(Vec<Fault>),
     /// Somebody takes one of the segments away.
     Take(prop::sample::Index),
+    /// The disk changes a byte of one of the segments.
+    Damage(prop::sample::Index, prop::sample::Index),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Deed>> {
@@ -36,6 +39,7 @@ fn steps() -> impl Strategy<Value = Vec<Deed>> {
         1 => (0_usize..300, prop::option::of(0_usize..100)).prop_map(|(kept, damage)| Deed::Crash { kept, damage }),
         2 => prop::collection::vec(fault, 1..6).prop_map(Deed::Disk),
         1 => any::<prop::sample::Index>().prop_map(Deed::Take),
+        1 => any::<(prop::sample::Index, prop::sample::Index)>().prop_map(|(which, at)| Deed::Damage(which, at)),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -46,8 +50,10 @@ struct Bench {
     log: Log<FaultyStorage>,
     /// Numbers of acknowledged records that were not advanced over, in order.
     owed: Vec<u64>,
-    /// Segment of each record that was acknowledged.
-    segments: HashMap<u64, u64>,
+    /// Segment of each record that was acknowledged, and where in it.
+    places: HashMap<u64, (u64, Range<usize>)>,
+    /// Segments in which something may be damaged.
+    damaged: HashSet<u64>,
     next: u64,
 }
 
@@ -61,18 +67,20 @@ impl Bench {
     fn new() -> Self {
         let storage = FaultyStorage::default();
         let log = Log::open(storage.clone(), BOUNDS, |_, _| ()).unwrap();
-        Self { storage, log, owed: Vec::new(), segments: HashMap::new(), next: 0 }
+        Self { storage, log, owed: Vec::new(), places: HashMap::new(), damaged: HashSet::new(), next: 0 }
     }
 
     fn append(&mut self, sizes: &[usize]) {
-        let (mut batch, first) = (Vec::new(), self.next);
+        let (mut batch, mut ends, first) = (Vec::new(), vec![0], self.next);
         for size in sizes {
             let (key, value) = (self.next.to_le_bytes(), vec![7; *size]);
             Record { spooled_at: 1, dead: false, key: &key, value: &value }.write(&mut batch);
+            ends.push(batch.len());
             self.next += 1;
         }
-        if let Ok(Position { segment, .. }) = self.log.append(&batch) {
-            self.segments.extend((first..self.next).map(|number| (number, segment)));
+        if let Ok(Position { segment, offset }) = self.log.append(&batch) {
+            let ranges = ends.windows(2).map(|ends| (segment, offset as usize + ends[0]..offset as usize + ends[1]));
+            self.places.extend((first..self.next).zip(ranges));
             if self.storage.0.lock().unwrap().segments.contains_key(&segment) {
                 self.owed.extend(first..self.next);
             }
@@ -90,10 +98,13 @@ impl Bench {
                 assert!(!self.storage.0.lock().unwrap().segments.contains_key(&gone), "segment {gone} is there");
                 return true;
             }
-            Err(error) => {
-                assert_ne!(error.kind(), io::ErrorKind::InvalidData, "what is whole was taken for damaged");
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                if let Ok(damage) = self.log.pass_damage() {
+                    assert!(self.damaged.contains(&damage.unwrap().segment), "what is whole was taken for damaged");
+                }
                 return true;
             }
+            Err(_) => return true,
         };
         let Some(to) = to else {
             assert!(read.is_empty() && self.owed.is_empty(), "the log says that it is empty and owes {:?}", self.owed);
@@ -130,11 +141,17 @@ impl Bench {
                 self.open();
             }
             Deed::Crash { kept, damage } => {
-                self.storage.0.lock().unwrap().crash(*kept, *damage);
+                let mut disk = self.storage.0.lock().unwrap();
+                if damage.is_some() {
+                    self.damaged.extend(disk.segments.keys());
+                }
+                disk.crash(*kept, *damage);
+                drop(disk);
                 self.open();
             }
             Deed::Disk(faults) => self.storage.0.lock().unwrap().faults.clone_from(faults),
             Deed::Take(which) => self.take(which),
+            Deed::Damage(which, at) => self.damage(which, at),
         }
     }
 
@@ -146,7 +163,22 @@ impl Bench {
         }
         let taken = *which.get(&numbers);
         disk.segments.remove(&taken);
-        self.owed.retain(|number| self.segments[number] != taken);
+        self.owed.retain(|number| self.places[number].0 != taken);
+    }
+
+    fn damage(&mut self, which: &prop::sample::Index, at: &prop::sample::Index) {
+        let mut disk = self.storage.0.lock().unwrap();
+        let written: Vec<(u64, usize)> =
+            disk.segments.iter().map(|(number, content)| (*number, content.bytes.len())).collect();
+        let written: Vec<_> = written.into_iter().filter(|(_, bytes)| *bytes > 0).collect();
+        if written.is_empty() {
+            return;
+        }
+        let (segment, bytes) = *which.get(&written);
+        let at = at.index(bytes);
+        disk.damage(segment, at);
+        self.damaged.insert(segment);
+        self.owed.retain(|number| !(self.places[number].0 == segment && self.places[number].1.contains(&at)));
     }
 }
 

@@ -65,6 +65,15 @@ impl Pending {
         lost
     }
 
+    /// All segments before one are done with. Says how many records of them were not published.
+    pub(super) fn lost_before(&mut self, segment: u64) -> u64 {
+        let mut lost = 0;
+        while let Some(first) = self.segments.keys().next().copied().filter(|first| *first < segment) {
+            lost += self.lost(first);
+        }
+        lost
+    }
+
     /// A long outage must not leave its memory behind.
     fn shrink(&mut self) {
         if self.all.is_empty() {

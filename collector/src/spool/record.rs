@@ -9,15 +9,16 @@
 //! ...           key, then value
 //! ```
 //!
-//! A record is whole when its length fits and its checksum is right. Bytes that a crash left behind are told from a
+//! A record is whole when its length and its topic are possible and its checksum is right. Bytes that a crash left behind are told from a
 //! record by the checksum, which covers the length too: a run of zeros, as some file systems leave them, is none.
 
 /// Bytes before what the checksum covers of a record's content.
 const HEADER: usize = 8;
 /// Bytes of the content before the key.
 const FIXED: usize = 13;
-/// No message is as large; a length beyond is not one.
-const LARGEST: usize = 64 * 1024 * 1024;
+/// No message is as large; a length beyond is not one. Where something is damaged, a record is looked for at each byte: the
+/// less may be one, the less is summed up for it.
+const LARGEST: usize = 16 * 1024 * 1024;
 /// The topic of a probe.
 const PROBE: u8 = 255;
 
@@ -89,14 +90,14 @@ fn parse(bytes: &[u8]) -> Option<(Option<Record<'_>>, usize)> {
     if !(FIXED..=LARGEST).contains(&length) || length > rest.len() {
         return None;
     }
-    let content = &rest[..length];
-    if checksum(*length_bytes, content) != u32::from_le_bytes(*check) {
-        return None;
-    }
-    let (time, content) = content.split_first_chunk::<8>()?;
+    let summed = &rest[..length];
+    let (time, content) = summed.split_first_chunk::<8>()?;
     let (topic, content) = content.split_first()?;
     let (key_length, content) = content.split_first_chunk::<4>()?;
     let (key, value) = content.split_at_checked(u32::from_le_bytes(*key_length) as usize)?;
+    if !matches!(*topic, 0 | 1 | PROBE) || checksum(*length_bytes, summed) != u32::from_le_bytes(*check) {
+        return None;
+    }
     let record = Record { spooled_at: i64::from_le_bytes(*time), dead: *topic == 1, key, value };
     Some(((*topic != PROBE).then_some(record), HEADER + length))
 }

@@ -8,18 +8,23 @@ const BOUNDS: Bounds = Bounds { bytes: 4000, segment_bytes: 300 };
 
 fn spool() -> (Shared<FaultyStorage>, FaultyStorage) {
     let storage = FaultyStorage::default();
+    (spool_on(&storage), storage)
+}
+
+fn spool_on(storage: &FaultyStorage) -> Shared<FaultyStorage> {
     let settings = Settings { path: PathBuf::new(), bytes: 4000, age: Duration::from_secs(3600) };
-    let spool = Shared {
-        log: Mutex::new(Log::open(storage.clone(), BOUNDS, |_, _| ()).unwrap()),
-        pending: Mutex::default(),
+    let (hasher, mut pending) = (RandomState::new(), Pending::default());
+    let log = Log::open(storage.clone(), BOUNDS, |segment, record| enter(&mut pending, &hasher, segment, record));
+    Shared {
+        log: Mutex::new(log.unwrap()),
+        pending: Mutex::new(pending),
         handed: Mutex::default(),
         unanswered: AtomicBool::new(false),
-        hasher: RandomState::new(),
+        hasher,
         settings,
         metrics: Arc::new(Metrics::new().unwrap()),
         health: Health::waiting_for(&[]),
-    };
-    (spool, storage)
+    }
 }
 
 fn put(spool: &Shared<FaultyStorage>, key: &[u8]) {
@@ -48,6 +53,62 @@ fn a_disk_that_does_not_answer_sets_nothing_aside() {
     assert_eq!(step.messages.len(), 1);
     spool.published(step);
     assert!(lock(&spool.pending).is_empty());
+}
+
+/// All records of this stand in one segment.
+fn put_together(spool: &Shared<FaultyStorage>, all: &[&[u8]]) {
+    let (mut bytes, mut keys) = (Vec::new(), Vec::new());
+    for key in all {
+        Record { spooled_at: 1000, dead: false, key, value: b"a hit" }.write(&mut bytes);
+        keys.push(spool.hasher.hash_one(*key));
+    }
+    lock(&spool.pending).enter(&keys);
+    let (done, _) = oneshot::channel();
+    assert!(spool.commit(Append { bytes, keys, handover: None, done }, &channel().1));
+}
+
+/// Whether it happens while the process runs that wrote them, or is found at a start.
+#[test]
+fn what_is_whole_beside_damage_is_published_and_the_rest_is_counted_and_kept_aside() {
+    for is_restarted in [false, true] {
+        let (mut spool, storage) = spool();
+        put_together(&spool, &[b"a", b"b", b"c", b"d", b"e"]);
+        for damaged in [1, 3] {
+            storage.0.lock().unwrap().damage(0, damaged * (8 + 13 + 1 + 5) + 20);
+        }
+        if is_restarted {
+            spool = spool_on(&storage);
+        }
+        let mut published = Vec::new();
+        while !storage.list().unwrap().is_empty() {
+            if let Some(step) = spool.next_step(1000) {
+                published.extend(step.messages.iter().map(|(_, key, _)| key[0]));
+                spool.published(step);
+            }
+        }
+        assert_eq!(published, b"ace");
+        let Metrics { spool_lost, spool_published, spool_unreadable, spool_bytes, .. } = &*spool.metrics;
+        assert_eq!((spool_lost.get(), spool_published.get(), spool_unreadable.get()), (2, 3, 1));
+        assert_eq!((storage.0.lock().unwrap().aside.as_slice(), spool_bytes.get()), (&[0][..], 0));
+        assert!(lock(&spool.pending).is_empty());
+    }
+}
+
+/// A file system may leave zeros where much was synced.
+#[test]
+fn damage_may_be_long() {
+    let (storage, bounds) = (FaultyStorage::default(), Bounds { bytes: 1 << 30, segment_bytes: 1 << 30 });
+    let mut log = Log::open(storage.clone(), bounds, |_, _| ()).unwrap();
+    for (key, size) in [(b"a", 1), (b"b", 700_000), (b"c", 700_000), (b"d", 1)] {
+        let mut bytes = Vec::new();
+        Record { spooled_at: 1, dead: false, key, value: &vec![7; size] }.write(&mut bytes);
+        log.append(&bytes).unwrap();
+    }
+    let first = 8 + 13 + 1 + 1;
+    storage.0.lock().unwrap().segments.get_mut(&0).unwrap().bytes[first..first + 1_400_000].fill(0);
+    let mut seen = Vec::new();
+    Log::open(storage, bounds, |_, record| seen.push(record.key[0])).unwrap();
+    assert_eq!(seen, b"ad");
 }
 
 #[test]
