@@ -39,6 +39,7 @@ pub mod client;
 pub mod connection;
 pub mod cookies;
 pub mod daily_keys;
+pub mod descriptors;
 pub mod fields;
 pub mod headers;
 pub mod identity;

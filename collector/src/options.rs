@@ -72,7 +72,7 @@ pub struct Options {
     /// How long a client may take to send a body, and to take an answer
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub body_timeout: Duration,
-    /// Most connections at once; further ones wait
+    /// Most connections at once, as far as the limit of open files permits; further ones wait
     #[arg(long, value_name = "COUNT", default_value = "20000")]
     pub connections: usize,
     /// What all services have in common

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
+use crate::descriptors;
 use crate::routes::Collector;
 use crate::{ACCEPTING, StartError};
 
@@ -55,7 +56,7 @@ async fn accept(
     connections: &TaskTracker,
     shutdown: &CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(collector.options.connections));
+    let room = Arc::new(Semaphore::new(descriptors::connections(collector.options.connections)));
     loop {
         let accepted = shutdown.run_until_cancelled(async {
             // The semaphore is never closed.

@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{Ipv6Addr, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -332,4 +333,47 @@ fn sites_are_read_again_when_their_file_changes() {
     };
     collector.until("the wrong file is noticed", || metrics().contains(&("refused".to_owned(), 1.0)));
     assert_eq!(outcome("fresh").as_deref(), Some("accepted"));
+}
+
+/// A collector of its own process without a broker, which may have so many files open.
+struct Limited(Child);
+
+impl Limited {
+    fn start(files: usize, folder: &std::path::Path) -> (Self, SocketAddr) {
+        let sites = folder.join("sites.toml");
+        std::fs::write(&sites, "[sites.demo]\n").unwrap();
+        let child = Command::new("sh")
+            .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_collector")])
+            .args(["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--topic-setup=skip"])
+            .args(["--kafka-brokers=127.0.0.1:1", "--sites", sites.to_str().unwrap()])
+            .args(["--spool", folder.join("spool").to_str().unwrap()])
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut limited = Self(child.unwrap());
+        let mut lines = BufReader::new(limited.0.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let address = lines.find_map(|line| Some(line.split_once("collecting address=")?.1.split(' ').next()?.parse()));
+        std::thread::spawn(move || lines.for_each(drop));
+        (limited, address.unwrap().unwrap())
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// When the brokers are away many clients may wait, and their hits need the spool's files.
+#[test]
+fn connections_leave_the_spool_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_collector, address) = Limited::start(200, folder.path());
+    let mut first = connect(address);
+    let _others: Vec<_> = (0..220).map(|_| connect(address)).collect();
+    for _ in 0..3 {
+        first.write_all(REQUEST).unwrap();
+        let (head, _) = read_answer(&mut first).unwrap();
+        assert!(head.to_lowercase().contains("x-hitmeter-outcome: spooled"), "{head}");
+    }
 }
