@@ -238,7 +238,7 @@ fn roles() -> &'static str {
 }
 
 /// `readonly` 2 lets an analyst's driver change settings, as most drivers do; the constraints keep the limits. Days that analysts
-/// ask for are those of visits, wherever the server stands.
+/// ask for are those of visits, wherever the server stands. A question whose client has gone away ends.
 fn users() -> String {
     let limits = [
         ("max_execution_time", ANALYST_SECONDS),
@@ -259,7 +259,8 @@ fn users() -> String {
         "<clickhouse>
   <profiles>
     <default/>
-    <analyst><readonly>2</readonly><session_timezone>UTC</session_timezone>{settings}<constraints>{constraints}</constraints></analyst>
+    <analyst><readonly>2</readonly><session_timezone>UTC</session_timezone>\
+     <cancel_http_readonly_queries_on_client_close>1</cancel_http_readonly_queries_on_client_close>{settings}<constraints>{constraints}</constraints></analyst>
   </profiles>
   <quotas><default/></quotas>
   {roles}

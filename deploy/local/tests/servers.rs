@@ -10,6 +10,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Message, Offset, TopicPartitionList};
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -137,6 +138,27 @@ fn an_analyst_reads_and_changes_nothing_and_keeps_within_limits() {
         assert!(refused.contains(code), "{forbidden}: {refused}");
     }
     assert_eq!(stack.query(&format!("SELECT count() FROM {database}.numbers")).unwrap(), "10");
+}
+
+/// Who closes a dashboard that takes long has not to wait for what it asked.
+#[test]
+fn a_question_ends_when_its_client_goes_away() {
+    let Some(stack) = stack_or_skip("local::a_question_ends_when_its_client_goes_away") else { return };
+    let runs = "SELECT count() FROM system.processes WHERE user = 'analyst' AND query LIKE '%of nobody%'";
+    let until = |count: &str| {
+        let end = Instant::now() + Duration::from_secs(30);
+        while stack.query(runs).unwrap() != count {
+            assert!(Instant::now() < end, "not {count} questions within 30 s");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let question = "SELECT 'of nobody', sleepEachRow(0.1) FROM numbers(590) SETTINGS max_block_size = 1";
+    let (server, length) = (stack.clickhouse_url().strip_prefix("http://").unwrap(), question.len());
+    let mut client = TcpStream::connect(server).unwrap();
+    write!(client, "POST /?user=analyst HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{question}").unwrap();
+    until("1");
+    drop(client);
+    until("0");
 }
 
 #[test]
