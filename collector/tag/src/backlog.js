@@ -13,10 +13,9 @@ const OLDEST = 864e5;
 export function bounded(hits, now) {
   const latest = new Map();
   for (const hit of hits) {
-    if (now - hit.time >= OLDEST) continue;
     // Only heartbeats have a duration. The page view has the same id as its first hit: 1 tells them apart.
     const key = hit.duration ? hit.page_view + 1 : hit.hit;
-    if (!(latest.get(key)?.duration > hit.duration)) latest.set(key, hit);
+    if (now - hit.time < OLDEST && !(latest.get(key)?.duration > hit.duration)) latest.set(key, hit);
   }
   const kept = [...latest.values()].slice(-MOST_HITS);
   while (JSON.stringify(kept).length > MOST_CHARACTERS) kept.shift();

@@ -45,8 +45,6 @@ function opt(way) {
   fetch(collector + "/opt-" + way, { method: "POST", mode: "no-cors", credentials: "include", keepalive: true }).catch(() => {});
 }
 
-const SIMPLE = /string|number|boolean/;
-
 /** What of the properties a hit can carry. */
 const properties = (given) =>
-  given && Object.fromEntries(Object.entries(given).filter(([, value]) => SIMPLE.test(typeof value)));
+  given && Object.fromEntries(Object.entries(given).filter(([, value]) => /string|number|boolean/.test(typeof value)));

@@ -2,7 +2,7 @@
 
 // autocomplete tokens (HTML Standard, "Autofill") and usual field names, in lower case without separators.
 const PARTS = {
-  name: /^((full|given|family|first|last)?|sur)name$/,
+  name: /^(full|given|family|first|last|sur|)name$/,
   email: /^e?mail(address)?$/,
   phone: /^(tel(ephone)?|phone|mobile)$/,
   job_title: /^((organization|job)title|position)$/,

@@ -9,8 +9,7 @@ export const CONSENT = "hitmeter_consent";
 export const THIRTEEN_MONTHS = 395 * 86400;
 
 export function readCookie(name) {
-  const found = document.cookie.split("; ").find((pair) => pair.startsWith(name + "="));
-  return found?.slice(name.length + 1);
+  return document.cookie.match(`(?:^|; )${name}=([^;]*)`)?.[1];
 }
 
 /**

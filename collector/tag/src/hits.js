@@ -43,7 +43,7 @@ export function finishDrafts() {
   drafts = [];
   const rules = settings || UNKNOWN;
   wentEarly ||= !settings && waiting.length;
-  for (const draft of waiting) for (const hit of expand(draft, rules)) finish(hit, rules);
+  waiting.flatMap((draft) => expand(draft, rules)).forEach((hit) => finish(hit, rules));
 }
 
 /** What a draft turns out to be under the site's settings: a page view may also be a search, a link may be nothing. */

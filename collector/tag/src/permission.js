@@ -19,7 +19,7 @@ export const UNKNOWN = { ...STRICT, cookieless: true };
 export function permission(settings, objects, consent) {
   const personal = !objects && (consent?.measurement ?? settings.consent === "not_required");
   return {
-    send: !(objects && settings.signals === "drop"),
+    send: !objects || settings.signals !== "drop",
     personal,
     ids: personal && !settings.cookieless,
   };
