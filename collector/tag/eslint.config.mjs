@@ -4,7 +4,7 @@ const names = (list, value) => Object.fromEntries(list.split(" ").map((name) => 
 
 const shared = "URL Response fetch setTimeout clearTimeout console performance crypto navigator";
 const browser = "window document location history screen localStorage addEventListener TAG_VERSION";
-const node = "process Buffer";
+const node = "process Buffer setImmediate";
 
 export default [
   { ignores: ["dist/", "node_modules/"] },

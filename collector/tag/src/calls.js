@@ -27,14 +27,15 @@ const CALLS = {
 export const call = safely(([name, ...given]) => CALLS[name]?.(...given));
 
 /**
- * Carries out a visitor's choice; where it ends the permission for ids, what holds them goes. Later hits of this page must
- * not be tied to the earlier ones, as only the ones or the others carry an id: where they will, the page view begins anew.
+ * Carries out a visitor's choice; where nothing personal is permitted after it, what there was goes. Later hits of this
+ * page must not be tied to the earlier ones, as only the ones or the others carry an id: where they will, the page view
+ * begins anew.
  */
 function decide(choose) {
   const hadIds = permitted().ids;
   choose();
-  const hasIds = permitted().ids;
-  if (!hasIds) forgetVisitor();
+  const { personal, ids: hasIds } = permitted();
+  if (!personal) forgetVisitor();
   if (hadIds && !hasIds) abandonPage();
   // Before the settings are known hits wait, and will carry the id; what went out all the same, main.js sees to.
   if (hasIds && !hadIds && settings) reopenPage();
