@@ -1,4 +1,4 @@
-// Hits whose sending failed. They lie in localStorage only where ids are allowed, else in memory for this page.
+// Hits whose sending failed. They lie in localStorage only where ids are permitted, else in memory for this page.
 
 import { safely } from "./safely.js";
 
@@ -28,23 +28,25 @@ export function backoff(attempt, retryAfter, random = Math.random()) {
   return 1000 * Math.max(wait, Math.min(+retryAfter || 0, 3600));
 }
 
-/** A backlog under a localStorage key; `mayStore` tells whether localStorage may be used now. */
-export function createBacklog(key, mayStore) {
+/** A backlog under a localStorage key; `permitted` tells what may be done now, as permission() does. */
+export function createBacklog(key, permitted) {
   // What localStorage does not hold: it may not be used, is full, or is forbidden.
   let memory = [];
+  // All that is personal comes with the screen. It may have been withdrawn while the hit was under way or waited.
+  const allowed = (hits) => bounded(hits.filter((hit) => permitted().personal || !hit.screen), Date.now());
   const all = () => {
     let stored = [];
     try {
-      if (mayStore()) stored = [...JSON.parse(localStorage.getItem(key))];
+      if (permitted().ids) stored = [...JSON.parse(localStorage.getItem(key))];
     } catch {
       // Nothing kept, or nothing to be had.
     }
-    return bounded([...stored, ...memory], Date.now());
+    return allowed([...stored, ...memory]);
   };
   const keep = (hits) => {
-    memory = bounded(hits, Date.now());
+    memory = allowed(hits);
     try {
-      if (!mayStore()) return;
+      if (!permitted().ids) return;
       localStorage.setItem(key, JSON.stringify(memory));
       memory = [];
     } catch {
@@ -53,12 +55,11 @@ export function createBacklog(key, mayStore) {
   };
   return {
     all,
-    /** Adds hits. Without permission for ids, hits that carry one are not kept: it was withdrawn meanwhile. */
-    add: (hits) => keep([...all(), ...hits.filter((hit) => mayStore() || !hit.visitor)]),
+    add: (hits) => keep([...all(), ...hits]),
     remove: (hits) => keep(all().filter((kept) => !hits.some((hit) => hit.hit === kept.hit))),
-    /** Drops every hit that carries an id, and all that lies in localStorage. */
+    /** Drops what is not permitted any more, and all that lies in localStorage. */
     clear: safely(() => {
-      memory = memory.filter((hit) => !hit.visitor);
+      memory = allowed(memory);
       localStorage.removeItem(key);
     }),
   };

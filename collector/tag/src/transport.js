@@ -10,7 +10,7 @@ export const GATHER = 200;
 const BATCH = 25;
 
 const address = collector + "/v1/hits";
-const backlog = createBacklog("hitmeter_unsent_" + site, () => permitted().ids);
+const backlog = createBacklog("hitmeter_unsent_" + site, permitted);
 
 let pending = [];
 let gathering;
@@ -34,10 +34,10 @@ export function setLeaving(now) {
   if (leaving) flush();
 }
 
-/** Removes the ids, and drops what carries ids or a contact and has not been sent. */
+/** Removes the ids, and drops what is personal and has not been sent. */
 export function forgetVisitor() {
   removeIds();
-  pending = pending.filter((hit) => !hit.visitor && !hit.contact);
+  pending = pending.filter((hit) => !hit.screen);
   backlog.clear();
 }
 

@@ -6,6 +6,14 @@ const DAY = 24 * 3600 * 1000;
 const hit = (id, more) => ({ hit: id, event: "page", time: Date.now(), ...more });
 const ids = (hits) => hits.map((each) => each.hit);
 
+// What may be done, as permission() answers it.
+const recognised = () => ({ personal: true, ids: true });
+const cookieless = () => ({ personal: true, ids: false });
+const anonymous = () => ({ personal: false, ids: false });
+
+// Of every hit that may be personal the tag tells the screen.
+const personal = (id, more) => hit(id, { screen: "1280x720", ...more });
+
 /** What the tag needs of localStorage, with a limit. */
 class Storage {
   items = new Map();
@@ -64,28 +72,33 @@ test("waits double with jitter from 1 s to 5 min, and heed the collector", () =>
 });
 
 test("a backlog outlives the page where ids are allowed", () => {
-  createBacklog("k", () => true).add([hit("a", { visitor: "v" }), hit("b")]);
-  const next = createBacklog("k", () => true);
+  createBacklog("k", recognised).add([hit("a", { visitor: "v" }), hit("b")]);
+  const next = createBacklog("k", recognised);
   assert.deepEqual(ids(next.all()), ["a", "b"]);
   next.remove([hit("a")]);
-  assert.deepEqual(ids(createBacklog("k", () => true).all()), ["b"]);
+  assert.deepEqual(ids(createBacklog("k", recognised).all()), ["b"]);
 });
 
-test("elsewhere it stays in memory, without what carries an id", () => {
-  const backlog = createBacklog("k", () => false);
-  backlog.add([hit("a", { visitor: "v" }), hit("b")]);
-  assert.deepEqual(ids(backlog.all()), ["b"]);
-  assert.equal(localStorage.items.size, 0);
+test("elsewhere it stays in memory, with what is personal as far as that is permitted", () => {
+  for (const [permitted, kept] of [
+    [cookieless, ["a", "b"]],
+    [anonymous, ["b"]],
+  ]) {
+    const backlog = createBacklog("k", permitted);
+    backlog.add([personal("a", { contact: { name: "Ada" } }), hit("b")]);
+    assert.deepEqual(ids(backlog.all()), kept);
+    assert.equal(localStorage.items.size, 0);
+  }
 });
 
 test("a full or forbidden storage loses nothing while the page lasts", () => {
   localStorage.most = 10;
-  const full = createBacklog("k", () => true);
+  const full = createBacklog("k", recognised);
   full.add([hit("a")]);
   full.add([hit("b")]);
   assert.deepEqual(ids(full.all()), ["a", "b"]);
   delete globalThis.localStorage;
-  const forbidden = createBacklog("k", () => true);
+  const forbidden = createBacklog("k", recognised);
   forbidden.add([hit("c")]);
   assert.deepEqual(ids(forbidden.all()), ["c"]);
   forbidden.clear();
@@ -94,20 +107,20 @@ test("a full or forbidden storage loses nothing while the page lasts", () => {
 test("what something else left in the storage does no harm", () => {
   for (const text of ["{", "null", "7"]) {
     localStorage.items.set("k", text);
-    const backlog = createBacklog("k", () => true);
+    const backlog = createBacklog("k", recognised);
     backlog.add([hit("a")]);
     assert.deepEqual(ids(backlog.all()), ["a"], text);
   }
 });
 
-test("clearing leaves neither ids nor anything stored", () => {
-  let allowed = false;
-  const backlog = createBacklog("k", () => allowed);
-  backlog.add([hit("in-memory")]);
-  allowed = true;
-  backlog.add([hit("stored", { visitor: "v" })]);
-  allowed = false;
+test("clearing leaves nothing stored, and nothing that is not permitted any more", () => {
+  let permitted = cookieless;
+  const backlog = createBacklog("k", () => permitted());
+  backlog.add([personal("in-memory"), hit("anonymous")]);
+  localStorage.items.set("k", JSON.stringify([personal("stored", { visitor: "v" })]));
+  permitted = anonymous;
   backlog.clear();
   assert.equal(localStorage.items.size, 0);
-  assert.deepEqual(backlog.all(), []);
+  permitted = recognised;
+  assert.deepEqual(ids(backlog.all()), ["anonymous"]);
 });

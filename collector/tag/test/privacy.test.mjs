@@ -7,6 +7,8 @@ const ada = { email: "ada@engines.example" };
 // Longer than hits are gathered, and than a heartbeat takes.
 const MOMENT = 1000;
 const HEARTBEAT = 15000;
+// Longer than the collector is left alone after one failure.
+const RETRY = 2000;
 
 test("the tag runs here: a page view and a heartbeat under one id", async () => {
   const browser = new Browser();
@@ -40,4 +42,44 @@ test("a refusal does", async () => {
   await browser.wait(MOMENT);
   assert.deepEqual(browser.ofKind("identify"), []);
   assert.equal(browser.ofKind("consent").length, 1);
+});
+
+const ENDS = {
+  "consent is refused": (tab) => tab.hitmeter("consent", { measurement: false }),
+  "the visitor opts out": (tab) => tab.hitmeter("optOut"),
+};
+
+for (const [end, withdraw] of Object.entries(ENDS)) {
+  test(`nothing personal that could not be sent is sent after ${end}`, async () => {
+    const browser = new Browser({ cookieless: true });
+    const tab = await browser.open();
+    browser.collectorFails = true;
+    tab.hitmeter("identify", ada);
+    await browser.wait(MOMENT / 2);
+    withdraw(tab);
+    browser.collectorFails = false;
+    await browser.wait(RETRY);
+    tab.hitmeter("event", "later");
+    await browser.wait(MOMENT);
+    assert.equal(browser.ofKind("later").length, 1);
+    assert.deepEqual(
+      browser.taken.filter((hit) => hit.contact || hit.screen),
+      [],
+    );
+  });
+}
+
+test("where there are no ids, a contact that could not be sent is sent again", async () => {
+  const browser = new Browser({ cookieless: true });
+  const tab = await browser.open();
+  browser.collectorFails = true;
+  tab.hitmeter("identify", ada);
+  await browser.wait(MOMENT / 2);
+  browser.collectorFails = false;
+  await browser.wait(RETRY);
+  assert.deepEqual(
+    browser.ofKind("identify").map((hit) => hit.contact),
+    [ada],
+  );
+  assert.equal(browser.stored.size, 0);
 });
