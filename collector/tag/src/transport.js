@@ -50,9 +50,9 @@ function flush() {
 }
 
 function send(hits) {
-  // Apart, so that no request ties an anonymous hit to an id.
-  for (const known of [true, false]) {
-    const group = hits.filter((hit) => !hit.visitor !== known);
+  // Apart, so that no request ties an anonymous hit to an id or a contact.
+  for (const personal of [true, false]) {
+    const group = hits.filter((hit) => !hit.screen !== personal);
     if (group.length) post(group);
   }
 }
@@ -61,8 +61,8 @@ function post(hits) {
   const sent = Date.now();
   // A string goes out as text/plain, which needs no preflight.
   const body = JSON.stringify(hits.map((hit) => ({ ...hit, sent })));
-  // The collector's cookies hold ids, and the opt-out, which it must see.
-  const withCookies = Boolean(hits[0].visitor) || optedOut();
+  // The collector's cookies hold ids, and the opt-out, which it must see before it keeps anything personal.
+  const withCookies = hits[0].screen || optedOut();
   if (leaving && withCookies && navigator.sendBeacon?.(address, body)) return;
   inFlight++;
   fetch(address, {

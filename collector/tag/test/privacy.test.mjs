@@ -83,3 +83,36 @@ test("where there are no ids, a contact that could not be sent is sent again", a
   );
   assert.equal(browser.stored.size, 0);
 });
+
+// The collector's own cookies tell it of an opt-out there, which the page may not see.
+test("where there are no ids, what is personal goes out with the collector's cookies", async () => {
+  const browser = new Browser({ cookieless: true });
+  const tab = await browser.open();
+  tab.hitmeter("identify", ada);
+  await browser.wait(MOMENT);
+  assert.deepEqual(
+    browser.taken.map((hit) => [hit.event, hit.credentials]),
+    [
+      ["page", "include"],
+      ["identify", "include"],
+    ],
+  );
+});
+
+test("what is not goes out without them, and apart", async () => {
+  const browser = new Browser({ consent: "required" });
+  const tab = await browser.open();
+  await browser.wait(MOMENT);
+  tab.hitmeter("event", "before");
+  tab.hitmeter("consent", { measurement: true });
+  await browser.wait(MOMENT);
+  assert.deepEqual(
+    browser.taken.map((hit) => [hit.event, hit.credentials]),
+    [
+      ["page", "omit"],
+      ["page", "include"],
+      ["consent", "include"],
+      ["before", "omit"],
+    ],
+  );
+});
