@@ -13,15 +13,18 @@ let chosenOptOut;
 
 const signalled = () => navigator.globalPrivacyControl || navigator.doNotTrack === "1";
 
-export const optedOut = () => chosenOptOut ?? readCookie(OPT_OUT) === "1";
+// An opt-in on this page removed the cookie: where there is one again, another tab has opted out since.
+export const optedOut = () => readCookie(OPT_OUT) === "1" || chosenOptOut;
 
-// This page's choice, else the kept one; undefined when the visitor was never asked.
+// This page's choice, or the kept one where another tab made that later; undefined when the visitor was never asked.
 function givenConsent() {
   try {
-    return chosenConsent ?? JSON.parse(decodeURIComponent(readCookie(CONSENT)));
+    const kept = JSON.parse(decodeURIComponent(readCookie(CONSENT)));
+    if (!(chosenConsent?.time > kept.time)) return kept;
   } catch {
-    // Never asked.
+    // None is kept.
   }
+  return chosenConsent;
 }
 
 /** The consent in force; undefined when the visitor was never asked. An opt-out overrules a consent to being measured. */
@@ -33,38 +36,41 @@ export const permitted = (rules = settings || STRICT) => permission(rules, signa
 /** Takes over the site's settings and brings the cookies in line with them. */
 export function setSettings(told) {
   settings = told;
-  keepChoices();
+  keepConsent();
+  keepOptOut();
 }
 
 export function chooseConsent(choice, wording) {
   chosenConsent = mergeConsent(givenConsent(), choice, wording, Date.now());
-  keepChoices();
+  keepConsent();
 }
 
 export function chooseOptOut(out) {
   chosenOptOut = out;
-  keepChoices();
+  keepOptOut();
 }
 
-function keepChoices() {
-  const domain = settings?.cookie_domain;
+function keepConsent() {
   // Under a signal no cookie is kept but the one that the visitor asks for by opting out.
   if (chosenConsent && !signalled()) {
-    writeCookie(CONSENT, encodeURIComponent(JSON.stringify(chosenConsent)), THIRTEEN_MONTHS, domain);
+    keep(CONSENT, THIRTEEN_MONTHS, encodeURIComponent(JSON.stringify(chosenConsent)));
   }
-  if (chosenOptOut !== undefined) writeCookie(OPT_OUT, "1", chosenOptOut ? THIRTEEN_MONTHS : 0, domain);
+}
+
+function keepOptOut() {
+  if (chosenOptOut !== undefined) keep(OPT_OUT, chosenOptOut ? THIRTEEN_MONTHS : 0, 1);
 }
 
 /** The visitor's id; undefined where the browser keeps no cookie. Its 13 months are not prolonged by visits. */
-export const visitorId = () => UUID.exec(readCookie(VISITOR))?.[0] || keepId(VISITOR, THIRTEEN_MONTHS, uuid7());
+export const visitorId = () => UUID.exec(readCookie(VISITOR))?.[0] || keep(VISITOR, THIRTEEN_MONTHS, uuid7());
 
 /** The session's id, which lives for the site's session time after its last hit. */
 export const sessionId = () =>
-  keepId(SESSION, 60 * settings.session_minutes, UUID.exec(readCookie(SESSION))?.[0] || uuid7());
+  keep(SESSION, 60 * settings.session_minutes, UUID.exec(readCookie(SESSION))?.[0] || uuid7());
 
-const keepId = (name, seconds, id) => writeCookie(name, id, seconds, settings?.cookie_domain);
+const keep = (name, seconds, value) => writeCookie(name, value, seconds, settings?.cookie_domain);
 
 export function removeIds() {
-  keepId(VISITOR, 0, "");
-  keepId(SESSION, 0, "");
+  keep(VISITOR, 0, "");
+  keep(SESSION, 0, "");
 }

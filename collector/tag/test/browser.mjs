@@ -24,6 +24,7 @@ export class Browser {
   /** What the collector took: the fields of each hit, and `credentials` of its request. */
   taken = [];
   collectorFails = false;
+  keepsCookies = true;
   #now = Date.now();
   #timers = [];
 
@@ -79,6 +80,7 @@ export class Browser {
 
   setCookie(text) {
     const [, name, value, seconds] = /^(\w+)=([^;]*);.*Max-Age=(\d+)/.exec(text);
+    if (!this.keepsCookies) return;
     if (seconds === "0") this.cookies.delete(name);
     else this.cookies.set(name, value);
   }
