@@ -9,10 +9,11 @@ import { enqueue, isLeaving } from "./transport.js";
 import { consent, permitted, sessionId, settings, visitorId } from "./visitor.js";
 
 /** Whether hits went out before the site's settings were known, and so without an id. */
-export let wentEarly = false;
+export let wentEarly;
 
 let drafts = [];
 let page = {};
+let viewHasIds;
 
 /** Sets the fields that tie a hit to the page view in progress. */
 export function setPage(fields) {
@@ -58,6 +59,9 @@ function expand(draft, rules) {
 
 function finish(hit, rules) {
   const { send, personal, ids } = permitted(rules);
+  // A hit with an id and a page view without must not be tied, nor the reverse. The choice may have been another tab's.
+  if (hit.hit === hit.page_view) viewHasIds = ids;
+  else if (viewHasIds !== ids) hit.page_view = hit.duration = undefined;
   if (!send) return;
   hit.consent = consent();
   if (personal) {

@@ -35,10 +35,9 @@ function takeTitle() {
   if (pageHit) pageHit.title = document.title;
 }
 
-/** Ends the page view without a word, so that no later hit points to it. */
+/** Ends the page view without a word. */
 export function abandonPage() {
   id = undefined;
-  setPage({});
 }
 
 /** Begins the last page view once more, so that no later hit points to what there was of it. */

@@ -31,8 +31,8 @@ const PURPOSES = ["measurement", "personalisation", "advertising", "partner_shar
 export function mergeConsent(earlier, choice, wording, now) {
   const consent = { ...earlier, wording: wording && String(wording).slice(0, 200), time: now };
   for (const purpose of PURPOSES) {
-    const said = choice?.[purpose] ?? undefined;
-    if (said !== undefined) consent[purpose] = said === true;
+    const said = choice?.[purpose] ?? null;
+    if (said !== null) consent[purpose] = said === true;
   }
   return consent;
 }

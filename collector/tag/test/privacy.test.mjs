@@ -196,3 +196,38 @@ test("a refusal counts although the clock was set back since the consent", async
   assert.equal(keptConsent(browser).measurement, false);
   assert.deepEqual(browser.taken.map(isKnown), [false]);
 });
+
+/** Page views to which hits point both with an id and without. */
+function tiedViews(hits) {
+  const viewsOf = (chosen) => new Set(chosen.map((hit) => hit.page_view).filter(Boolean));
+  const known = viewsOf(hits.filter((hit) => hit.visitor));
+  return [...viewsOf(hits.filter((hit) => !hit.visitor))].filter((view) => known.has(view));
+}
+
+for (const [choice, inFirst, inSecond] of [
+  ["withdrawn", accept, refuse],
+  ["given", () => {}, accept],
+]) {
+  test(`consent ${choice} in another tab ties no hit with an id to one without`, async () => {
+    const browser = new Browser({ consent: "required" });
+    const first = await browser.open();
+    inFirst(first);
+    await browser.wait(MOMENT);
+    inSecond(await browser.open());
+    await browser.wait(MOMENT);
+    first.hitmeter("event", "between");
+    await browser.wait(HEARTBEAT);
+    first.leave();
+    await first.comeBack();
+    await browser.wait(MOMENT);
+    assert.deepEqual(tiedViews(browser.taken), []);
+    assert.deepEqual(
+      browser.taken.filter((hit) => hit.duration && !hit.page_view),
+      [],
+    );
+    // The page that is begun anew has its hits as before.
+    first.hitmeter("event", "last");
+    await browser.wait(MOMENT);
+    assert.equal(browser.ofKind("last")[0].page_view, browser.ofKind("page").at(-1).hit);
+  });
+}
