@@ -45,7 +45,9 @@ pub enum Step {
     Recorded,
     /// Hits were deleted.
     Hits,
-    /// Sessions were deleted, and what is left told anew.
+    /// What is left of sessions was told anew, beside what was told before.
+    ToldAnew,
+    /// Sessions were deleted that were told before.
     Sessions,
     /// All the rest was deleted.
     Others,
@@ -59,16 +61,25 @@ pub enum Step {
 
 impl Step {
     /// All of them but the last, after which nothing is left to be resumed.
-    pub const RESUMED: [Self; 7] =
-        [Self::Found, Self::Recorded, Self::Hits, Self::Sessions, Self::Others, Self::Hidden, Self::Removed];
+    pub const RESUMED: [Self; 8] = [
+        Self::Found,
+        Self::Recorded,
+        Self::Hits,
+        Self::ToldAnew,
+        Self::Sessions,
+        Self::Others,
+        Self::Hidden,
+        Self::Removed,
+    ];
 
-    /// The name in the trail.
+    /// The name in the trail, which has those that the whole pass has done.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Found => FOUND,
             Self::Recorded => "recorded",
             Self::Hits => "hits",
+            Self::ToldAnew => "told_anew",
             Self::Sessions => "sessions",
             Self::Others => "others",
             Self::Hidden => "hidden",
@@ -141,6 +152,8 @@ impl Pass<'_> {
                 self.erase(&scope, &requests, &found).await?;
             }
         }
+        // One that asked before all deletes had ended may have passed this pass by, and read what was there before them.
+        filling::wait_for_fillings(self.clickhouse, Instant::now()).await?;
         // Also what one that was killed has left.
         self.execute(&format!("TRUNCATE TABLE {database}.erasing")).await?;
         self.rows_so_far().await
@@ -259,13 +272,15 @@ impl Pass<'_> {
         Ok(rows.first().map_or(0, |row| row.number))
     }
 
-    /// A settling that began before the hits were gone may write sessions after they were: so each is waited for.
+    /// A settling that began before the hits were gone may write sessions after they were: so each is waited for. What was told
+    /// before goes last: by that a pass finds the visitors again where this one is stopped in between.
     async fn tell_sessions_anew(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
         self.until_gone(scope, &SESSIONS, async || {
             self.wait_for(settle::SESSIONS).await?;
-            self.delete_where(&SESSIONS, &scope.touched()).await?;
-            self.wait_for(settle::SESSIONS).await?;
-            in_each(self.clickhouse, &SESSIONS, async |table| self.execute(&scope.tell_anew(table)).await).await
+            let now = self.number("SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS number").await?;
+            in_each(self.clickhouse, &SESSIONS, async |table| self.execute(&scope.tell_anew(table)).await).await?;
+            self.end_after(Step::ToldAnew)?;
+            self.delete_where(&SESSIONS, &scope.told_before(now)).await
         })
         .await
     }

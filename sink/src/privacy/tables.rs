@@ -217,10 +217,14 @@ impl Scope<'_> {
         })
     }
 
-    /// The sessions that are told anew.
-    #[must_use]
-    pub fn touched(&self) -> String {
+    fn touched(&self) -> String {
         format!("site = {} AND visitor_id IN (SELECT value FROM {})", quote(self.site), self.list(TOUCHED))
+    }
+
+    /// The sessions of touched visitors that were told before a time, Unix milliseconds.
+    #[must_use]
+    pub fn told_before(&self, time: u64) -> String {
+        format!("{} AND settled_at < fromUnixTimestamp64Milli(toInt64({time}), 'UTC')", self.touched())
     }
 
     /// Tells the sessions of touched visitors from the hits that are left, in a table. Counts as no settling of its own.

@@ -10,6 +10,9 @@ use sink::privacy::tables::{NAMELESS, holdings};
 use crate::people::{directive, execute, executor, form, found, keys, publish};
 use crate::support::{NOON, Place, hit, page_view};
 
+/// Years from noon, so that it is after whatever is asked here, milliseconds.
+const LATER: i64 = 10 * 365 * 24 * 3_600_000;
+
 /// A table that is in neither list, or a column that names somebody and is not looked at, fails here.
 #[tokio::test]
 async fn every_table_is_known_to_be_about_people_or_not() {
@@ -77,6 +80,27 @@ async fn a_kill_after_any_step_is_resumed() {
     let masked = "SELECT count() FROM system.parts WHERE database = '{database}' AND active AND has_lightweight_delete";
     assert_eq!(place.query(masked), "0");
     assert_eq!(place.query("SELECT count() > 20 FROM {database}.erased_offsets FINAL"), "1");
+}
+
+/// Whoever comes again after they asked has visits that stay.
+#[tokio::test]
+async fn what_was_visited_since_stays_wherever_the_pass_was_stopped() {
+    let name = "what_was_visited_since_stays_wherever_the_pass_was_stopped";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "since").await;
+    let file = keys();
+    let keys = Keys::open(file.path()).unwrap();
+    for (number, step) in (10..).step_by(10).zip(Step::RESUMED) {
+        let visitor: &'static str = format!("anna-{number}").leak();
+        place.insert(&[page_view(number, visitor, 0, "/"), page_view(number + 1, visitor, LATER, "/since")]).await;
+        place.settle();
+        place.stop_settling();
+        publish(&place, &[directive(&keys, PrivacyAction::Erase, SubjectKind::VisitorId, visitor)]).await;
+        execute(executor(&place, &keys, Some(step)).await).await.unwrap_err();
+        execute(executor(&place, &keys, None).await).await.unwrap();
+        let left = format!("SELECT entry_page FROM {{database}}.sessions WHERE visitor_id = '{visitor}'");
+        assert_eq!(place.query(&left), "shop.example/since", "{step:?}");
+    }
 }
 
 /// Where merges lead is told of decisions, by settling; what settles next tells no name of somebody erased, either.
