@@ -28,7 +28,7 @@ pub enum ViewsError {
     #[error("{0} is no table that is made from hits; there are {all}", all = rebuild::tables().join(", "))]
     Unknown(String),
     /// ClickHouse can't be used, or does not take a statement.
-    #[error("{during}: {}; what was there before is as it was, give the command again once that is put right", fault.message())]
+    #[error("{during}: {}; the table in its place is whole, give the command again once that is put right", fault.message())]
     ClickHouse {
         /// What was being done.
         during: &'static str,
@@ -52,7 +52,7 @@ pub enum ViewsError {
     /// Another command took this one for killed, or somebody changed tables by hand.
     #[error(
         "{during}: {table} is no more the table that this command knows, as another command began to do the same or somebody \
-         exchanged or dropped tables; nothing was changed by that, give the command again once no other runs"
+         exchanged or dropped tables; it stops there, give the command again once no other runs"
     )]
     Overtaken {
         /// What was about to be done.

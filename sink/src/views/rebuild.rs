@@ -184,6 +184,15 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         Err(ViewsError::Overtaken { during, table: self.render("{database}.{next}") })
     }
 
+    /// Whether the view that fills the table that was made is there still: without it what was inserted meanwhile is missing.
+    async fn expect_view(&self, tables: &Tables, writer: &str) -> Result<(), ViewsError> {
+        let during = "exchanging the tables";
+        if self.of_table(during, "comment", &format!("{writer}_next")).await? == tables.new {
+            return Ok(());
+        }
+        Err(ViewsError::Overtaken { during, table: self.render(&format!("{{database}}.{writer}_next")) })
+    }
+
     /// Has the table beside keep rows for as long as the old one does and remember as many tokens: an operator may have given it
     /// other rules than the migrations. What is decided when a table is made is as this version defines it.
     async fn keep_ttl_and_settings(&self) -> Result<(), ViewsError> {
@@ -229,7 +238,9 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         self.execute("changing the view", &changed).await?;
         // Somebody may have changed them meanwhile.
         self.keep_ttl_and_settings().await?;
+        self.expect_view(tables, writer).await?;
         self.exchange_while_inserts_go_on(tables, query).await?;
+        self.expect_beside("dropping the view", &tables.old).await?;
         self.execute("dropping the view", &format!("DROP TABLE {{database}}.{writer}_next{{on_cluster}}")).await?;
         // Those that still fill the table that is about to go.
         self.wait_for_inserts().await

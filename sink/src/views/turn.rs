@@ -5,8 +5,8 @@
 //! others; of two that begin at once, one or both see the other, and end. Nothing is left by one that was killed but what
 //! ClickHouse still runs of it, and that may still write: so for the end of that is waited, or it is told.
 //!
-//! One that stood still, as a suspended machine does, may be taken for killed. So it looks whether the tables are those that
-//! it knows before it exchanges them, and before it drops what it replaced.
+//! One that stood still, as a suspended machine does, may be taken for killed. So it looks whether the tables and the view that
+//! fills them are those that it knows before it exchanges them, and before it drops anything.
 
 use std::time::{Duration, Instant};
 

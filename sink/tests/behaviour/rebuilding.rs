@@ -257,6 +257,30 @@ async fn no_table_is_put_in_place_but_the_one_that_was_made() {
     }
 }
 
+/// One that was taken for killed, and wakes up, takes nothing from the one that came after it; and that one, where something is
+/// taken from it all the same, puts no table in place that inserts did not fill.
+#[tokio::test]
+async fn of_two_commands_none_drops_the_view_of_the_other() {
+    let Some(stack) = local::database_or_skip("of_two_commands_none_drops_the_view_of_the_other") else { return };
+    let place = Place::migrated(stack, "awakened").await;
+    place.load(&hits(1)).await;
+    let dropped = once(|| drop(place.query("DROP VIEW {database}.write_contact_cards_next SYNC")));
+    let told = rebuild(place.clickhouse(), None, "contact_cards", dropped).await.unwrap_err().to_string();
+    assert!(told.starts_with("exchanging the tables") && told.contains("write_contact_cards_next"), "{told}");
+    let begun_again = |text: &str| {
+        if text == "exchanged\n" {
+            place.query("DROP TABLE {database}.contact_cards_next SYNC");
+            place.query("CREATE TABLE {database}.contact_cards_next AS {database}.contact_cards");
+        }
+    };
+    let told = rebuild(place.clickhouse(), None, "contact_cards", begun_again).await.unwrap_err().to_string();
+    assert!(told.starts_with("dropping the view") && told.contains("contact_cards_next"), "{told}");
+    let views = "SELECT count() FROM system.tables WHERE database = '{database}' AND name = 'write_contact_cards_next'";
+    assert_eq!((place.query(views), known(&place)[0].clone()), ("1".to_owned(), "1".to_owned()));
+    rebuild(place.clickhouse(), None, "contact_cards", |_| ()).await.unwrap();
+    assert_eq!(known(&place)[0], "1");
+}
+
 /// Sessions do not stand still for a table that could not be exchanged.
 #[tokio::test]
 async fn what_fails_at_the_exchange_does_not_leave_settling_stopped() {
