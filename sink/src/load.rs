@@ -9,6 +9,7 @@
 //! An operator's mistake is never taken for a row's: where too many rows in a row are refused and none is stored, it
 //! halts.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -54,16 +55,11 @@ pub trait Store: Send + Sync + 'static {
     /// The class of the failure.
     fn insert(&self, token: &str, frames: Bytes) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Writes down which offsets of a partition have no row on purpose, or knows by the token that it has done so.
+    /// Writes down which offsets of a partition have no row on purpose; what is written down already changes nothing.
     ///
     /// # Errors
     /// The class of the failure.
-    fn record_erased(
-        &self,
-        token: &str,
-        partition: i32,
-        offsets: &[i64],
-    ) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn record_erased(&self, partition: i32, offsets: &[i64]) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Which of these offsets of a partition have a row that was received within a span, Unix milliseconds.
     ///
@@ -88,8 +84,8 @@ impl Store for ClickHouse {
         Self::insert(self, token, frames).await
     }
 
-    async fn record_erased(&self, token: &str, partition: i32, offsets: &[i64]) -> Result<(), Fault> {
-        ingestion::record_erased(self, token, partition, offsets).await
+    async fn record_erased(&self, partition: i32, offsets: &[i64]) -> Result<(), Fault> {
+        ingestion::record_erased(self, partition, offsets).await
     }
 
     async fn stored(
@@ -241,7 +237,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
             return Ok(());
         }
         let token = format!("erased/{}", batch.token(&self.setting.token_prefix, batch.first, batch.last));
-        self.until_done(&token, || self.store.record_erased(&token, batch.partition, &batch.erased)).await?;
+        self.until_done(&token, || self.store.record_erased(batch.partition, &batch.erased)).await?;
         batch.tally.settle(Outcome::Erased, batch.erased.len());
         Ok(())
     }
@@ -258,17 +254,10 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     /// A range that is made again is known by its tokens, unless rows of it were erased meanwhile: what was refused then, and
     /// stored in halves, may be taken as a whole now, or be halved elsewhere. So the table is asked what it has.
     async fn leave_out_stored(&self, batch: &mut Batch) -> Result<(), SinkError> {
-        let times = batch.received_at();
-        let (Some(earliest), Some(latest)) = (times.iter().min().copied(), times.iter().max().copied()) else {
-            return Ok(());
-        };
         if batch.replays.is_none() || batch.erased.is_empty() {
             return Ok(());
         }
-        let token = batch.token(&self.setting.token_prefix, batch.first, batch.last);
-        let offsets = batch.first..=batch.last;
-        let ask = || self.store.stored(batch.partition, offsets.clone(), earliest..=latest);
-        let stored = self.until_done(&token, ask).await?.into_iter().collect();
+        let stored = self.ask_stored(batch, batch.first..=batch.last, batch.received_at()).await?;
         batch.leave_out(&stored, &self.setting.reader);
         Ok(())
     }
@@ -361,6 +350,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         let (mut refused, mut stored) = (Vec::new(), 0);
         let mut open = vec![(0..batch.rows.len(), refusal)];
         while let Some((range, refusal)) = open.pop() {
+            self.expect_not_stored(&batch, range.clone(), &received_at[range.clone()], refusal).await?;
             if range.len() == 1 {
                 self.count_refusal(refusal)?;
                 refused.push((range.start, refusal));
@@ -380,6 +370,44 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         let Ok(mut batch) = Arc::try_unwrap(batch) else { return Err(SinkError::Ended("an encoder")) };
         batch.tally.settle(Outcome::Inserted, stored);
         self.bury_refused(&mut batch, &refused).await
+    }
+
+    /// Where a view on the table refuses a value, the table has taken the rows already: parts of them would be there twice, and
+    /// there is no row to be set aside.
+    async fn expect_not_stored(
+        &self,
+        batch: &Batch,
+        rows: Range<usize>,
+        received_at: &[i64],
+        refusal: Refusal,
+    ) -> Result<(), SinkError> {
+        let offsets: Vec<i64> = batch.rows[rows].iter().map(|row| row.offset).collect();
+        let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+        let stored = self.ask_stored(batch, first..=last, received_at).await?;
+        if !offsets.iter().all(|offset| stored.contains(offset)) {
+            return Ok(());
+        }
+        let message = format!(
+            "a view on the table hits refuses a value with code {}, in what the table has taken already: offsets {first} to {last} \
+             of partition {}; put the view right or drop it, and start again, which goes on with these",
+            refusal.0, batch.partition
+        );
+        Err(SinkError::Halt { code: ExitCode::Unfit, message })
+    }
+
+    /// Which of these offsets the table has.
+    async fn ask_stored(
+        &self,
+        batch: &Batch,
+        offsets: RangeInclusive<i64>,
+        received_at: &[i64],
+    ) -> Result<HashSet<i64>, SinkError> {
+        let (Some(earliest), Some(latest)) = (received_at.iter().min(), received_at.iter().max()) else {
+            return Ok(HashSet::new());
+        };
+        let token = batch.token(&self.setting.token_prefix, *offsets.start(), *offsets.end());
+        let ask = || self.store.stored(batch.partition, offsets.clone(), *earliest..=*latest);
+        Ok(self.until_done(&token, ask).await?.into_iter().collect())
     }
 
     async fn insert_part(&self, batch: &Arc<Batch>, rows: Range<usize>) -> Result<Result<(), Refusal>, SinkError> {

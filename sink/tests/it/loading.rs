@@ -112,6 +112,34 @@ async fn a_refused_row_is_set_aside_and_the_others_are_stored() {
     assert_eq!(place.committed(0), Some(203));
 }
 
+/// It is no row's fault: the table has them all. Once the view is put right, the sink goes on, and each is there once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_refuses_a_value_stops_the_sink_and_doubles_nothing() {
+    let name = "a_view_that_refuses_a_value_stops_the_sink_and_doubles_nothing";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "strict").await;
+    place.create_topics().await;
+    place.query("CREATE TABLE {database}.numbers (number UInt32) ENGINE = MergeTree ORDER BY number SETTINGS non_replicated_deduplication_window = 10000");
+    place.query(
+        "CREATE MATERIALIZED VIEW {database}.write_numbers TO {database}.numbers AS \
+         SELECT toUInt32(splitByChar('/', page_path)[2]) AS number FROM {database}.hits",
+    );
+    let numbered = |number: u128, path: &'static str| message(&page_view(number, "v", 0, path));
+    let mut messages: Vec<_> = (0..7).map(|number| numbered(number, "/7")).collect();
+    messages.push(numbered(7, "/none"));
+    place.produce(0, &messages);
+    let error = place.start(&[]).end().await;
+    assert_eq!(error.exit_code(), ExitCode::Unfit, "{error}");
+    assert!(error.to_string().contains("view") && error.to_string().contains("offsets 0 to 7"), "{error}");
+    assert_eq!(place.query(COUNTS), "8\t8");
+
+    place.query("DROP VIEW {database}.write_numbers");
+    place.produce(0, &[numbered(8, "/8")]);
+    let sink = place.start(&[]);
+    until("the next is there", || place.query(COUNTS) == "9\t9").await;
+    assert_eq!(sink.stop().await.metrics.outcome(Outcome::Dead(Reason::Refused)).get(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_stores_and_commits_what_was_read() {
     let Some(stack) = local::stack_or_skip("stopping_stores_and_commits_what_was_read") else { return };

@@ -63,7 +63,7 @@ impl Store for Scripted {
         answer
     }
 
-    async fn record_erased(&self, _: &str, _: i32, _: &[i64]) -> Result<(), Fault> {
+    async fn record_erased(&self, _: i32, _: &[i64]) -> Result<(), Fault> {
         Ok(())
     }
 

@@ -26,7 +26,7 @@ impl Store for Anything {
         Ok(())
     }
 
-    async fn record_erased(&self, _: &str, _: i32, _: &[i64]) -> Result<(), Fault> {
+    async fn record_erased(&self, _: i32, _: &[i64]) -> Result<(), Fault> {
         Ok(())
     }
 
