@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests, which clippy does not take for tests")]
 
 mod companies;
+mod consents;
 mod contacts;
 mod content;
 mod keeping;
