@@ -255,8 +255,9 @@ WITH
             argMaxIf(known, rank, known.3 != '' OR known.4 != '') AS company,
             argMaxIf(submitted.1, rank, submitted.1 != '') AS contact,
             argMaxIf(submitted.2, rank, submitted.2 != '') AS email,
-            -- A view that is there twice is one, the first.
-            arraySort(views) AS ordered,
+            -- In order of time, and within a moment of ids, which sort by time as numbers, not as ClickHouse sorts them. A view that
+            -- is there twice is one, the first.
+            arraySort(view -> (view.1, toUInt128(view.2), view.3), views) AS ordered,
             arrayFilter((view, occurrence) -> occurrence = 1, ordered, arrayEnumerateUniq(ordered.2)) AS viewed
         FROM homed
         GROUP BY site, visitor_id, own_id

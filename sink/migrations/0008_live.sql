@@ -28,16 +28,18 @@ WITH grouped AS
             site,
             visitor_id,
             max(received_at) AS seen,
-            argMaxIf((concat(page_host, page_path), page_title), (occurred_at, hit_id), page_host != '') AS page,
+            -- Ids sort by time as numbers, not as ClickHouse sorts them. In the moment in which the tag tells a page view, it tells
+            -- the time of the one before, under whichever id: so the page is told by which page view came last.
+            argMaxIf((concat(page_host, page_path), page_title), (occurred_at, toUInt128(if(kind = 'page_view' OR page_view_id = toUUID('00000000-0000-0000-0000-000000000000'), hit_id, page_view_id)), toUInt128(hit_id)), page_host != '') AS page,
             arraySum(mapValues(maxMap(map(if(kind = 'page_view', hit_id, page_view_id), duration_ms)))) AS visible,
             uniqExactIf(hit_id, kind = 'page_view') AS views,
             -- As in sessions: by page views, and by where somebody came from rather than by that they came directly.
-            argMinIf((source_kind, source_name), (kind != 'page_view', source_kind = 'direct', occurred_at, hit_id), source_kind NOT IN ('internal', 'unknown')) AS source,
-            argMaxIf(device_kind, (occurred_at, hit_id), device_kind NOT IN ('', 'unknown')) AS device,
-            argMaxIf((country, city), (occurred_at, hit_id), country != '') AS place,
-            argMaxIf((network_organisation, network_domain), (occurred_at, hit_id), network_organisation != '' OR network_domain != '') AS network,
-            argMaxIf((company_name, company_domain), (occurred_at, hit_id), company_name != '' OR company_domain != '') AS company,
-            argMaxIf(contact_email, (occurred_at, hit_id), contact_email != '') AS email
+            argMinIf((source_kind, source_name), (kind != 'page_view', source_kind = 'direct', occurred_at, toUInt128(hit_id)), source_kind NOT IN ('internal', 'unknown')) AS source,
+            argMaxIf(device_kind, (occurred_at, toUInt128(hit_id)), device_kind NOT IN ('', 'unknown')) AS device,
+            argMaxIf((country, city), (occurred_at, toUInt128(hit_id)), country != '') AS place,
+            argMaxIf((network_organisation, network_domain), (occurred_at, toUInt128(hit_id)), network_organisation != '' OR network_domain != '') AS network,
+            argMaxIf((company_name, company_domain), (occurred_at, toUInt128(hit_id)), company_name != '' OR company_domain != '') AS company,
+            argMaxIf(contact_email, (occurred_at, toUInt128(hit_id)), contact_email != '') AS email
         FROM {database}.hits
         -- What happened lately arrived lately, and was inserted lately, which by_insertion finds. What arrives late happened
         -- before: who is told of then is not here.

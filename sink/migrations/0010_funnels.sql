@@ -34,8 +34,11 @@ WITH
     (
         SELECT
             h.visitor_id AS who,
-            h.hit_id AS hit,
+            -- As a number an id sorts by time, not as ClickHouse sorts it.
+            toUInt128(h.hit_id) AS hit,
             toUnixTimestamp64Milli(h.occurred_at) AS at,
+            -- The tag tells a search in the same moment as the page view of its results, under whichever id.
+            h.kind = 'search' AS is_search,
             multiIf(h.kind = 'event', toString(h.event_name), h.kind IN ('download', 'outlink'), h.target_url, h.kind = 'search', h.search_term, toString(h.page_path)) AS about,
             multiIf(h.kind IN ('event', 'search'), about, h.kind IN ('download', 'outlink'), {shown_target}, concat(h.page_host, h.page_path)) AS about_in_full,
             arrayMap(step -> h.kind = step.1 AND if(step.3 OR (startsWith(step.2, '/') AND h.kind NOT IN ('download', 'outlink')), about, about_in_full) LIKE step.2, asked) AS fits
@@ -49,10 +52,10 @@ WITH
     ordered AS
     (
         -- A hit that is there twice is one, the first.
-        SELECT who, arraySort(groupArray((at, hit, fits))) AS told, arrayFilter((hit, occurrence) -> occurrence = 1, told, arrayEnumerateUniq(told.2)) AS hits
+        SELECT who, arraySort(groupArray((at, is_search, hit, fits))) AS told, arrayFilter((hit, occurrence) -> occurrence = 1, told, arrayEnumerateUniq(told.3)) AS hits
         FROM taken
         GROUP BY who
-        HAVING arrayExists(hit -> hit.3[1], hits)
+        HAVING arrayExists(hit -> hit.4[1], hits)
     )
 -- The fold keeps for each step the start of the latest chain that has come so far (0: none), and the furthest step. Each
 -- hit looks at the chains from before it, so that it takes one step and not two. In a strict funnel a chain ends where
@@ -62,7 +65,7 @@ SELECT
     arrayFold((chains, hit) ->
         (
             arrayMap((start, before, fit) -> multiIf(fit AND before > 0 AND hit.1 - before <= window_ms, before, fit OR {strict:UInt8} = 0, start, 0),
-                chains.1, arrayPushFront(arrayPopBack(chains.1), hit.1), hit.3) AS next,
+                chains.1, arrayPushFront(arrayPopBack(chains.1), hit.1), hit.4) AS next,
             greatest(chains.2, toUInt8(arrayLastIndex(start -> start > 0, next)))
         ),
         hits, (arrayMap(step -> toInt64(0), asked), toUInt8(0))).2 AS steps_taken,

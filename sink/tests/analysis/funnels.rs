@@ -106,6 +106,40 @@ async fn one_hit_takes_one_step() {
     }
 }
 
+/// A page of results is viewed and searched in the same moment, under ids that may be the other way round. Where a batch tells
+/// no times, ids tell the order.
+#[tokio::test]
+async fn steps_of_one_moment_are_in_their_order() {
+    let Some(stack) = local::database_or_skip("steps_of_one_moment_are_in_their_order") else { return };
+    let under = |mut hit: EnrichedHit<'static>, time, random| {
+        hit.hit.hit_id = Uuid::from_u64_pair(time, random);
+        hit
+    };
+    let searched = |visitor| hit(Kind::Search, 0, visitor, 0, "/search");
+    let hits = vec![
+        under(page_view(0, "anna", 0, "/search"), 11, 20),
+        under(searched("anna"), 12, 10),
+        under(page_view(0, "ben", 0, "/search"), 22, 10),
+        under(searched("ben"), 21, 20),
+        under(form(0, "cleo", 0), 31, 40),
+        under(page_view(0, "cleo", 0, "/thanks"), 32, 30),
+        under(page_view(0, "cleo", 0, "/search"), 33, 20),
+        under(searched("cleo"), 34, 10),
+    ];
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "moment", arrival, hits.clone()).await;
+        let taken = |steps: &str| {
+            let parameters =
+                "site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', window_seconds = 60, strict = 0";
+            let sql = "SELECT visitor_id, steps_taken FROM {database}.funnel_visitors";
+            lines(&place, &format!("{sql}({parameters}, steps = {steps}) ORDER BY 1"))
+        };
+        assert_eq!(taken("['/search', 'search']"), ["anna\t2", "ben\t2", "cleo\t2"], "{arrival:?}");
+        assert_eq!(taken("['search', '/search']"), ["anna\t1", "ben\t1", "cleo\t1"], "{arrival:?}");
+        assert_eq!(taken("['form', '/thanks', '/search', 'search']"), ["cleo\t4"], "{arrival:?}");
+    }
+}
+
 /// Each kind is matched by what it is about.
 #[tokio::test]
 async fn steps_are_about_names_targets_terms_and_pages() {

@@ -2,7 +2,7 @@
 
 use schemas::{EnrichedHit, PartnerMatch};
 
-use crate::states::{MINUTE, form, lines};
+use crate::states::{MINUTE, form, lines, under_id, visible};
 use crate::support::{NOON, Place, page_view};
 
 #[tokio::test]
@@ -54,6 +54,30 @@ async fn who_is_told_of_late_is_not_here() {
     place.insert(&[here]).await;
     let found = place.query("SELECT visitor_id, page_views FROM {database}.live_visitors");
     assert_eq!(found, "here\t1");
+}
+
+/// Where a page follows another without being loaded, the tag tells the time of the old one in the moment in which it tells
+/// the new one, under an id that may be the later. So it is told by which page view came last.
+#[tokio::test]
+async fn the_page_that_follows_in_the_same_moment_is_the_one_they_are_on() {
+    let name = "the_page_that_follows_in_the_same_moment_is_the_one_they_are_on";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let place = Place::migrated(stack, "live_moment").await;
+    let at = place.now() - MINUTE;
+    let visited = |visitor, ids: [(u64, u64); 2]| {
+        let mut old = visible(0, visitor, at, 1, 9_000);
+        old.page.path = "/old".into();
+        [under_id(old, ids[0].0, ids[0].1), under_id(page_view(0, visitor, at, "/new"), ids[1].0, ids[1].1)]
+    };
+    // A batch without times: the last is the page they are on.
+    let [first, second] = [(31, 40), (32, 30)];
+    let told =
+        [("/new", second), ("/old", first)].map(|(path, id)| under_id(page_view(0, "told", at, path), id.0, id.1));
+    let all = [visited("anna", [(11, 20), (12, 10)]), visited("ben", [(22, 10), (21, 20)]), told];
+    place.insert(&all.concat()).await;
+    let found = place.query("SELECT visitor_id, current_page FROM {database}.live_visitors ORDER BY visitor_id");
+    let expected = ["anna\tshop.example/new", "ben\tshop.example/new", "told\tshop.example/new"];
+    assert_eq!(lines(&found), expected);
 }
 
 /// A hit is in the view within two seconds of its insertion.

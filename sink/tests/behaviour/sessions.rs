@@ -2,7 +2,7 @@
 
 use schemas::{DeviceKind, EnrichedHit, Kind, PartnerMatch, SourceKind};
 
-use crate::states::{DAY, HOUR, MINUTE, from_source, in_every_state, in_session, lines, on_site, visible};
+use crate::states::{DAY, HOUR, MINUTE, from_source, in_every_state, in_session, lines, on_site, under_id, visible};
 use crate::support::{NOON, hit, page_view};
 
 /// 2026-03-31 23:50, from noon of 10 March.
@@ -184,6 +184,33 @@ async fn a_view_that_is_there_at_two_times_is_one() {
     in_every_state(stack, "twice", hits, |place, state| {
         let found = place.query("SELECT page_views, viewed_at_ms, exit_page FROM {database}.sessions");
         assert_eq!(found, "2\t[0,60000]\tshop.example/b", "{state}");
+    })
+    .await;
+}
+
+/// What is told in one batch without times happened at one moment: ids tell the order.
+#[tokio::test]
+async fn pages_of_one_moment_are_in_the_order_of_their_ids() {
+    let Some(stack) = local::database_or_skip("pages_of_one_moment_are_in_the_order_of_their_ids") else { return };
+    let view = |visitor, place, random, path| under_id(page_view(0, visitor, 0, path), place, random);
+    let hits = vec![
+        view("anna", 2, 7, "/second"),
+        view("anna", 1, 9, "/first"),
+        view("anna", 3, 5, "/third"),
+        in_session(view("ben", 11, 19, "/first"), 0xb1),
+        in_session(view("ben", 12, 18, "/second"), 0xb1),
+    ];
+    in_every_state(stack, "moment", hits, |place, state| {
+        let columns = "visitor_id, viewed_pages, entry_page, exit_page";
+        let found = place.query(&format!("SELECT {columns} FROM {{database}}.sessions ORDER BY visitor_id"));
+        let expected = [
+            "anna\t['shop.example/first','shop.example/second','shop.example/third']\tshop.example/first\tshop.example/third",
+            "ben\t['shop.example/first','shop.example/second']\tshop.example/first\tshop.example/second",
+        ];
+        assert_eq!(lines(&found), expected, "{state}");
+        let after = "SELECT page FROM {database}.paths(site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', \
+                     page = '/second') WHERE position = 'before'";
+        assert_eq!(place.query(after), "shop.example/first", "{state}");
     })
     .await;
 }
