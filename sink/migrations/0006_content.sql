@@ -292,7 +292,7 @@ AS SELECT
     page,
     count() AS views,
     uniqExactIf(visitor_id, visitor_id != '') AS visitors,
-    uniqExactIf(session_id, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
+    uniqExactIf((visitor_id, session_id), session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
     countIf(is_entry) AS entries,
     countIf(is_exit) AS exits,
     countIf(visible_ms > 0) AS views_with_time,
@@ -332,7 +332,7 @@ SELECT
     decodeURLComponent(arrayElement(splitByChar('/', path(target_url)), -1)) AS file_name,
     uniqExact(h.hit_id) AS downloads,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
-    uniqExactIf(h.session_id, h.session_id != none) AS sessions,
+    uniqExactIf((h.visitor_id, h.session_id), h.session_id != none) AS sessions,
     arraySort(groupUniqArrayArray(k.people)) AS contacts,
     min(h.occurred_at) AS first_downloaded_at,
     max(h.occurred_at) AS last_downloaded_at
@@ -360,7 +360,7 @@ AS SELECT
     domain(target_url) AS target_host,
     uniqExact(h.hit_id) AS outlinks,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
-    uniqExactIf(h.session_id, h.session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
+    uniqExactIf((h.visitor_id, h.session_id), h.session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
     min(h.occurred_at) AS first_followed_at,
     max(h.occurred_at) AS last_followed_at
 FROM {database}.session_hits AS h
@@ -384,7 +384,7 @@ AS SELECT
     lowerUTF8(trim(h.search_term)) AS term,
     uniqExact(h.hit_id) AS searches,
     uniqExactIf(h.visitor_id, h.visitor_id != '') AS visitors,
-    uniqExactIf(h.session_id, h.session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
+    uniqExactIf((h.visitor_id, h.session_id), h.session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS sessions,
     min(h.occurred_at) AS first_searched_at,
     max(h.occurred_at) AS last_searched_at
 FROM {database}.session_hits AS h

@@ -100,6 +100,32 @@ async fn a_visit_of_days_is_in_the_trend_of_each() {
     .await;
 }
 
+/// Where somebody logs in, the page tells another visitor and the session goes on: that is a visit of each.
+#[tokio::test]
+async fn one_session_of_two_visitors_is_two_everywhere() {
+    let Some(stack) = local::database_or_skip("one_session_of_two_visitors_is_two_everywhere") else { return };
+    let of = |visitor, first| {
+        let hits = [
+            page_view(first, visitor, 0, "/s"),
+            about(Kind::Download, first + 1, visitor, MINUTE, "https://shop.example/data.pdf"),
+            about(Kind::Outlink, first + 2, visitor, MINUTE, "https://other.example/"),
+            about(Kind::Search, first + 3, visitor, MINUTE, "pump"),
+        ];
+        hits.map(|hit| in_session(hit, 0x4d))
+    };
+    in_every_state(stack, "logged_in", [of("anna", 1), of("ben", 11)].concat(), |place, state| {
+        let trend =
+            "page_trend(site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', step = 'day', page = '/s')";
+        let page = "pages WHERE page_path = '/s'";
+        for counted in [page, trend, "downloads", "outlinks", "searches"] {
+            let found = place.query(&format!("SELECT visitors, sessions FROM {{database}}.{counted}"));
+            assert_eq!(found, "2\t2", "{counted}, {state}");
+        }
+        assert_eq!(place.query("SELECT count() FROM {database}.sessions"), "2", "{state}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn files_links_and_searches_are_counted() {
     let Some(stack) = local::database_or_skip("files_links_and_searches_are_counted") else { return };
