@@ -605,7 +605,7 @@ CREATE OR REPLACE VIEW {database}.contact_sessions{on_cluster}
     entry_page LowCardinality(String) COMMENT 'First page, host and path.',
     exit_page LowCardinality(String) COMMENT 'Last page, host and path.',
     viewed_pages Array(LowCardinality(String)) COMMENT 'Pages in the order in which they were viewed, host and path, one for each page view.',
-    viewed_at_ms Array(UInt32) COMMENT 'When each was viewed, milliseconds after started_at.',
+    viewed_at_ms Array(UInt64) COMMENT 'When each was viewed, milliseconds after started_at.',
     viewed_for_ms Array(UInt32) COMMENT 'How long each was visible, milliseconds; 0 where not told.',
     source_kind LowCardinality(String) COMMENT 'Class of the source that brought the visitor: that of the first page view that came from outside the site; direct where all came directly.',
     source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host of that hit.',

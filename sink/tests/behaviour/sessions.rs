@@ -215,6 +215,29 @@ async fn pages_of_one_moment_are_in_the_order_of_their_ids() {
     .await;
 }
 
+/// A board in a hall loads its pages for months under one session: each is viewed when it was viewed.
+#[tokio::test]
+async fn a_visit_may_last_for_months() {
+    let Some(stack) = local::database_or_skip("a_visit_may_last_for_months") else { return };
+    let view = |day: i64| {
+        let path: &'static str = format!("/{day}").leak();
+        in_session(page_view(day as u128 + 1, "board", day * DAY, path), 0xb1)
+    };
+    in_every_state(stack, "months", (0..56).map(view).collect(), |place, state| {
+        let found = place.query("SELECT started_at, ended_at, page_views, viewed_at_ms[51] FROM {database}.sessions");
+        // 50 days, which are more milliseconds than 32 bits hold.
+        assert_eq!(found, "2026-03-10 12:00:00.000\t2026-05-04 12:00:00.000\t56\t4320000000", "{state}");
+        let viewed = "SELECT first_viewed_at, last_viewed_at FROM {database}.pages WHERE page_path = '/50'";
+        assert_eq!(place.query(viewed), "2026-04-29 12:00:00.000\t2026-04-29 12:00:00.000", "{state}");
+        let days = "first_day = '2026-03-10', last_day = '2026-05-04'";
+        let trend = format!("SELECT uniqExact(time), max(views) FROM {{database}}.page_trend(site = 'shop', {days}, step = 'day', page = '%')");
+        assert_eq!(place.query(&trend), "56\t1", "{state}");
+        let came = format!("SELECT countIf(visitors = 1) FROM {{database}}.retention(site = 'shop', {days}, period = 'day')");
+        assert_eq!(place.query(&came), "56", "{state}");
+    })
+    .await;
+}
+
 /// Anna is on two sites of one customer under one id; what is anonymous belongs to one site alone.
 #[tokio::test]
 async fn a_customer_knows_visitors_over_all_of_their_sites() {
