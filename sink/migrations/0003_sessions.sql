@@ -174,8 +174,10 @@ WITH
             source_kind NOT IN ('internal', 'unknown') AS is_from_outside,
             kind NOT IN ('page_view', 'heartbeat', 'identify') AND NOT (kind = 'event' AND event_name = 'consent') AS is_action,
             -- Which of several counts: a number is compared sooner than a tuple of time, id and, where a hit was enriched
-            -- again, the time of that.
-            bitOr(bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(occurred_at)), 84), bitShiftLeft(toUInt128(bitShiftRight(cityHash64(hit_id), 22)), 42)), toUInt128(toUnixTimestamp64Milli(enriched_at))) AS rank,
+            -- again, the time of that. Of the id, what ids of one moment count up, 30 bits in the middle, and what tells
+            -- others apart, the last 12.
+            bitOr(bitAnd(bitShiftRight(toUInt128(hit_id), 20), toUInt128(4398046507008)), bitAnd(toUInt128(hit_id), toUInt128(4095))) AS id_of_moment,
+            bitOr(bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(occurred_at)), 84), bitShiftLeft(id_of_moment, 42)), toUInt128(toUnixTimestamp64Milli(enriched_at))) AS rank,
             -- The same, for the first: of those of one hit it is the one that was enriched last all the same.
             bitXor(rank, toUInt128(4398046511103)) AS first_rank,
             -- What somebody came by is told by page views: other hits tell the source of their page again, in whatever tab that

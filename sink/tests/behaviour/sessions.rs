@@ -2,7 +2,9 @@
 
 use schemas::{DeviceKind, EnrichedHit, Kind, PartnerMatch, SourceKind};
 
-use crate::states::{DAY, HOUR, MINUTE, from_source, in_every_state, in_session, lines, on_site, under_id, visible};
+use crate::states::{
+    DAY, HOUR, MINUTE, form, from_source, in_every_state, in_session, lines, on_site, under_id, visible,
+};
 use crate::support::{NOON, hit, page_view};
 
 /// 2026-03-31 23:50, from noon of 10 March.
@@ -211,6 +213,32 @@ async fn pages_of_one_moment_are_in_the_order_of_their_ids() {
         let after = "SELECT page FROM {database}.paths(site = 'shop', first_day = '2026-03-10', last_day = '2026-03-10', \
                      page = '/second') WHERE position = 'before'";
         assert_eq!(place.query(after), "shop.example/first", "{state}");
+    })
+    .await;
+}
+
+/// So do the ids that the collector gives to the hits of one batch, which differ by a counter in the middle.
+#[tokio::test]
+async fn of_one_moment_the_first_source_and_the_last_name_count() {
+    let Some(stack) = local::database_or_skip("of_one_moment_the_first_source_and_the_last_name_count") else { return };
+    let visit = |(visitor, who): (u64, &'static str)| {
+        let numbered = |hit, number: u64| {
+            let counter = 1000 * visitor + number;
+            under_id(in_session(hit, 0xa1), 7, (2 << 62) | (counter << 32) | (99 - number))
+        };
+        [
+            numbered(from_source(page_view(0, who, 0, "/"), SourceKind::Search, "Google"), 1),
+            numbered(from_source(page_view(0, who, 0, "/offer"), SourceKind::Campaign, "Ads"), 2),
+            numbered(form(0, who, 0, ["Ann", "", ""]), 3),
+            numbered(form(0, who, 0, ["Anna", "", ""]), 4),
+        ]
+    };
+    let visitors = ["anna", "ben", "cleo", "dora", "emil", "fred"];
+    let hits = (1..).zip(visitors).flat_map(visit).collect();
+    in_every_state(stack, "first_and_last", hits, |place, state| {
+        let columns = "source_name, last_source_name, contact_name";
+        let found = place.query(&format!("SELECT {columns}, count() FROM {{database}}.sessions GROUP BY {columns}"));
+        assert_eq!(found, "Google\tAds\tAnna\t6", "{state}");
     })
     .await;
 }
