@@ -23,29 +23,30 @@ COMMENT 'Names of people who object, one row for each name that the tables know.
 CREATE OR REPLACE VIEW {database}.objectors{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
-    visitor_id String COMMENT 'Visitor who objects, or is linked with an address or a number that does.',
+    visitor_id String COMMENT 'Visitor who objects, or is linked with an address or a number that does, or with an address that is merged with such a one.',
     objected_at DateTime64(3, 'UTC') COMMENT 'When they objected first.'
 )
 SQL SECURITY DEFINER
 AS
 WITH
     addresses AS (SELECT site, lower(trim(contact)) AS address, min(objected_at) AS since FROM {database}.objections WHERE contact != '' GROUP BY site, address),
-    numbers AS (SELECT site, phone AS number, min(objected_at) AS since FROM {database}.objections WHERE phone != '' GROUP BY site, number),
-    linked AS
+    -- Who objects is the person, under all addresses that are merged into theirs now, whenever that was said.
+    people AS
     (
-        SELECT site, visitor_id, contact
-        FROM {database}.contact_links
-        WHERE (site, contact) IN (SELECT site, address FROM addresses)
-        GROUP BY site, visitor_id, contact
-        HAVING argMax(is_linked, (linked_at, hit_id))
-    )
+        SELECT a.site AS site, if(m.person != '', m.person, a.address) AS person, min(a.since) AS since
+        FROM addresses AS a
+        LEFT ANY JOIN {database}.settled_merges AS m FINAL ON a.site = m.site AND a.address = m.contact
+        GROUP BY site, person
+    ),
+    numbers AS (SELECT site, phone AS number, min(objected_at) AS since FROM {database}.objections WHERE phone != '' GROUP BY site, number)
 SELECT o.site AS site, o.visitor_id AS visitor_id, min(o.since) AS objected_at
 FROM
 (
     SELECT site, visitor_id, objected_at AS since FROM {database}.objections WHERE visitor_id != ''
     UNION ALL
-    SELECT l.site AS site, l.visitor_id AS visitor_id, a.since AS since
-    FROM linked AS l INNER JOIN addresses AS a ON l.site = a.site AND l.contact = a.address
+    SELECT l.site AS site, l.visitor_id AS visitor_id, p.since AS since
+    FROM {database}.contact_visitors AS l
+    INNER JOIN people AS p ON l.site = p.site AND l.contact = p.person
     UNION ALL
     SELECT c.site AS site, c.visitor_id AS visitor_id, n.since AS since
     FROM (SELECT site, visitor_id, phone FROM {database}.contact_cards WHERE visitor_id != '' AND (site, phone) IN (SELECT site, number FROM numbers)) AS c

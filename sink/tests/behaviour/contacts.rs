@@ -138,6 +138,56 @@ async fn contacts_are_merged_and_parted_again() {
     .await;
 }
 
+/// Two objects under her own address, and One is found to be her; Three objects under an address that is merged away into
+/// that of Four. Five is somebody else.
+#[tokio::test]
+async fn an_objection_is_of_the_person_whatever_is_merged_later() {
+    let name = "an_objection_is_of_the_person_whatever_is_merged_later";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let hits = vec![
+        form(1, "one", 0, ["", "a@x.example", ""]),
+        form(2, "two", 0, ["", "b@x.example", ""]),
+        form(3, "three", 0, ["", "c@x.example", ""]),
+        form(4, "four", 0, ["", "d@x.example", ""]),
+        form(5, "five", 0, ["", "e@x.example", ""]),
+    ];
+    in_every_state(stack, "objecting", hits, |place, state| {
+        place.query("TRUNCATE TABLE {database}.contact_merges");
+        place.refresh("settle_merges");
+        place.query("INSERT INTO {database}.score_rules (site, rule, kind, points) VALUES ('shop', 'form', 'form', 10)");
+        place.query(
+            "INSERT INTO {database}.objections (site, contact, objected_at, directive_id) VALUES \
+             ('shop', 'B@x.example', '2026-03-11 00:00:00', toUUID('00000000-0000-0000-0000-000000000001')), \
+             ('shop', 'c@x.example', '2026-03-12 00:00:00', toUUID('00000000-0000-0000-0000-000000000002'))",
+        );
+        let objectors = || place.query("SELECT visitor_id, toDate(objected_at) FROM {database}.objectors ORDER BY visitor_id");
+        let leads = || {
+            place.query(
+                "SELECT (SELECT arraySort(groupArray(visitor_id)) FROM {database}.lead_scores), \
+                 (SELECT arraySort(groupArray(contact)) FROM {database}.contact_lead_scores)",
+            )
+        };
+        assert_eq!(lines(&objectors()), ["three\t2026-03-12", "two\t2026-03-11"], "{state}");
+        place.query(
+            "INSERT INTO {database}.contact_merges (site, contact, merged_into, decided_at) VALUES \
+             ('shop', 'a@x.example', 'b@x.example', '2026-03-13 00:00:00'), ('shop', 'c@x.example', 'd@x.example', '2026-03-13 00:00:00')",
+        );
+        place.refresh("settle_merges");
+        let all = ["four\t2026-03-12", "one\t2026-03-11", "three\t2026-03-12", "two\t2026-03-11"];
+        assert_eq!(lines(&objectors()), all, "{state}");
+        assert_eq!(leads(), "['five']\t['e@x.example']", "{state}");
+        // Taken back, One is somebody else again.
+        place.query(
+            "INSERT INTO {database}.contact_merges (site, contact, merged_into, is_merged, decided_at) VALUES \
+             ('shop', 'a@x.example', 'b@x.example', false, '2026-03-14 00:00:00')",
+        );
+        place.refresh("settle_merges");
+        assert_eq!(lines(&objectors()), ["four\t2026-03-12", "three\t2026-03-12", "two\t2026-03-11"], "{state}");
+        assert_eq!(leads(), "['five','one']\t['a@x.example','e@x.example']", "{state}");
+    })
+    .await;
+}
+
 /// A desk that Anna and then Ben sit at.
 fn shared_desk() -> Vec<schemas::EnrichedHit<'static>> {
     vec![
