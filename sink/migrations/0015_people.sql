@@ -2,14 +2,16 @@
 -- recognising, merging or parting people changes them at once, also for what they did before.
 --
 -- A visitor who is several contacts, as on a shared computer, counts for each of them. For a company a visitor counts
--- whole, under the one company that is best known of them.
+-- whole, under the one company that is best known of them; for none where nothing is known but their internet provider, also
+-- where that is somebody else's company.
 
 CREATE OR REPLACE VIEW {database}.visitor_companies{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     visitor_id String COMMENT 'Who, unique within a site.',
     company String COMMENT 'Company as in companies: its domain; where none is known, its name in lower case.',
-    told_by String COMMENT 'How it is known: partner, contact_email or network.'
+    told_by String COMMENT 'How it is known: partner, contact_email or network.',
+    is_provider Bool COMMENT 'True where nothing but the network tells, and that is an internet provider''s.'
 )
 SQL SECURITY DEFINER
 AS
@@ -22,7 +24,8 @@ WITH
             site,
             visitor_id,
             argMaxIf(named, (matched_how_well, ended_at, session_id), named != ('', '')) AS of_partner,
-            argMaxIf(connected, (NOT by_provider, ended_at, session_id), connected != ('', '')) AS of_network
+            argMaxIf(connected, (NOT by_provider, ended_at, session_id), connected != ('', '')) AS of_network,
+            minIf(by_provider, connected != ('', '')) AS only_by_provider
         FROM
         (
             SELECT
@@ -45,7 +48,8 @@ SELECT
         s.of_partner.1 != '' OR s.of_partner.2 != '', if(s.of_partner.1 != '', s.of_partner.1, s.of_partner.2),
         e.domain != '', e.domain,
         if(s.of_network.1 != '', s.of_network.1, s.of_network.2)) AS company,
-    multiIf(s.of_partner.1 != '' OR s.of_partner.2 != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by
+    multiIf(s.of_partner.1 != '' OR s.of_partner.2 != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by,
+    CAST(told_by = 'network' AND s.only_by_provider, 'Bool') AS is_provider
 FROM seen AS s
 LEFT ANY JOIN {database}.contact_employers AS e ON s.site = e.site AND s.visitor_id = e.visitor_id
 WHERE company != ''
@@ -106,7 +110,8 @@ SELECT
     max(d.day) AS last_day
 FROM {database}.interest_days AS d
 INNER JOIN {database}.visitor_companies AS v ON d.site = v.site AND d.visitor_id = v.visitor_id
-INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE NOT is_provider) AS k ON v.site = k.site AND v.company = k.company
+INNER JOIN (SELECT site, company, company_name FROM {database}.companies) AS k ON v.site = k.site AND v.company = k.company
+WHERE NOT v.is_provider
 GROUP BY site, company, content_group
 COMMENT 'What each company is interested in, internet providers left out, one row for each content group.';
 
@@ -136,9 +141,9 @@ SELECT
     max(d.day) AS last_day
 FROM {database}.interest_days AS d
 INNER JOIN {database}.visitor_companies AS v ON d.site = v.site AND d.visitor_id = v.visitor_id
-INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE NOT is_provider) AS k ON v.site = k.site AND v.company = k.company
+INNER JOIN (SELECT site, company, company_name FROM {database}.companies) AS k ON v.site = k.site AND v.company = k.company
 WHERE d.site = {site:String} AND d.day BETWEEN {first_day:Date} AND {last_day:Date}
-    AND v.site = {site:String}
+    AND v.site = {site:String} AND NOT v.is_provider
 GROUP BY company, content_group
 COMMENT 'What each company is interested in, internet providers left out, by what was viewed from one day to another, both included: company_interests_between(site = ..., first_day = ..., last_day = ...). One row for each content group.';
 
@@ -200,6 +205,7 @@ SELECT
     max(s.last_day) AS last_day
 FROM {database}.lead_scores AS s
 INNER JOIN {database}.visitor_companies AS v ON s.site = v.site AND s.visitor_id = v.visitor_id
-INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE NOT is_provider) AS k ON v.site = k.site AND v.company = k.company
+INNER JOIN (SELECT site, company, company_name FROM {database}.companies) AS k ON v.site = k.site AND v.company = k.company
+WHERE NOT v.is_provider
 GROUP BY site, company
 COMMENT 'Which companies are worth a call: the scores of their visitors, internet providers left out.';

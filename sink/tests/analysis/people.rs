@@ -2,7 +2,7 @@
 
 use schemas::{Contact, EnrichedHit, Kind, PartnerMatch};
 
-use crate::arrival::{ARRIVALS, MINUTE, arrived, lines};
+use crate::arrival::{ARRIVALS, DAY, MINUTE, arrived, lines};
 use crate::support::{hit, page_view};
 
 const RULES: [&str; 2] = [
@@ -11,6 +11,15 @@ const RULES: [&str; 2] = [
     "INSERT INTO {database}.content_groups (site, content_group, url_patterns, half_life_days) VALUES \
      ('shop', 'Pumps', ['/pumps%'], 0), ('shop', 'Prices', ['/prices'], 0)",
 ];
+
+fn from_network(
+    mut hit: EnrichedHit<'static>,
+    organisation: &'static str,
+    domain: &'static str,
+) -> EnrichedHit<'static> {
+    (hit.network.organisation, hit.network.domain) = (organisation.into(), domain.into());
+    hit
+}
 
 fn with_email(mut hit: EnrichedHit<'static>, email: &'static str) -> EnrichedHit<'static> {
     hit.hit.contact = Some(Contact { email: email.into(), ..Contact::default() });
@@ -26,9 +35,7 @@ fn visits() -> Vec<EnrichedHit<'static>> {
         company_domain: "steel.example".into(),
         ..PartnerMatch::default()
     });
-    let mut ben = page_view(41, "ben", 0, "/prices");
-    ben.network.organisation = "Example Telecom".into();
-    ben.network.domain = "telecom.example".into();
+    let ben = from_network(page_view(41, "ben", 0, "/prices"), "Example Telecom", "telecom.example");
     vec![
         page_view(1, "anna at work", 0, "/prices"),
         page_view(2, "anna at work", MINUTE, "/pumps"),
@@ -99,5 +106,43 @@ async fn contacts_and_companies_have_what_their_visitors_have() {
         assert_eq!(lines(&place, scores), ["anna@steel.example\t13\t1"], "{arrival:?}");
         let company = "SELECT score, visitors FROM {database}.company_lead_scores WHERE site = 'shop'";
         assert_eq!(lines(&place, company), ["23\t2"], "{arrival:?}");
+    }
+}
+
+/// Of those who come through a provider, Kim alone gives an address of the provider's: what the others did is not the
+/// provider's, as a company. Dora is of the mill, where she was once.
+#[tokio::test]
+async fn whom_a_provider_connects_is_not_of_it() {
+    let Some(stack) = local::database_or_skip("whom_a_provider_connects_is_not_of_it") else { return };
+    let through_telecom = |hit| from_network(hit, "Example Telecom", "telecom.example");
+    let hits = vec![
+        through_telecom(page_view(1, "ben", 0, "/prices")),
+        through_telecom(page_view(2, "emil", 0, "/prices")),
+        through_telecom(page_view(3, "dora", 0, "/prices")),
+        from_network(page_view(4, "dora", -DAY, "/pumps"), "Mill Works", "mill.example"),
+        through_telecom(page_view(5, "kim", 0, "/pumps")),
+        through_telecom(with_email(hit(Kind::Form, 6, "kim", MINUTE, "/contact"), "kim@telecom.example")),
+    ];
+    for arrival in ARRIVALS {
+        let place = arrived(stack, "connected", arrival, hits.clone()).await;
+        RULES.iter().for_each(|sql| drop(place.query(sql)));
+        let companies = "SELECT visitor_id, company, told_by, is_provider FROM {database}.visitor_companies ORDER BY 1";
+        let expected = [
+            "ben\ttelecom.example\tnetwork\ttrue",
+            "dora\tmill.example\tnetwork\tfalse",
+            "emil\ttelecom.example\tnetwork\ttrue",
+            "kim\ttelecom.example\tcontact_email\tfalse",
+        ];
+        assert_eq!(lines(&place, companies), expected, "{arrival:?}");
+        let scores = "SELECT company, score, best_visitor_id, visitors FROM {database}.company_lead_scores ORDER BY 1";
+        assert_eq!(lines(&place, scores), ["mill.example\t10\tdora\t1", "telecom.example\t3\tkim\t1"], "{arrival:?}");
+        let columns = "company, content_group, share, visitors, page_views";
+        let expected =
+            ["mill.example\tPrices\t0.5\t1\t1", "mill.example\tPumps\t0.5\t1\t1", "telecom.example\tPumps\t1\t1\t1"];
+        let between = "company_interests_between(site = 'shop', first_day = '2026-03-01', last_day = '2026-03-31')";
+        for view in ["company_interests", between] {
+            let interests = format!("SELECT {columns} FROM {{database}}.{view} ORDER BY company, content_group");
+            assert_eq!(lines(&place, &interests), expected, "{arrival:?}");
+        }
     }
 }
