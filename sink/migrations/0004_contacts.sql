@@ -47,24 +47,27 @@ SETTINGS
     replicated_deduplication_window = 10000
 COMMENT 'Business cards as submitted, one row each. Imports are inserted here.';
 
+-- What is no address names nobody: two who leave the field blank, or write there that they have none, are not one person.
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.write_contact_cards{on_cluster} TO {database}.contact_cards
-AS SELECT
+AS
+WITH position(contact_email, '@') > 0 AS has_address
+SELECT
     site,
-    lower(trim(contact_email)) AS contact,
+    if(has_address, lower(trim(contact_email)), '') AS contact,
     visitor_id,
     hit_id,
     occurred_at AS submitted_at,
     if(of_partner, 'partner', toString(kind)) AS source,
     if(of_partner, toString(partner), '') AS source_name,
     if(of_partner, '', contact_name) AS name,
-    if(of_partner, '', contact_email) AS email,
+    if(of_partner OR NOT has_address, '', contact_email) AS email,
     if(of_partner, '', contact_phone) AS phone,
     if(of_partner, '', contact_job_title) AS job_title,
     if(of_partner, toString(company_name), contact_company) AS company,
     if(of_partner, '', contact_address) AS address
 FROM {database}.hits
-ARRAY JOIN if(contact_email != '' AND company_name != '', [false, true], [false]) AS of_partner
-WHERE NOT is_bot AND (contact_email != '' OR contact_name != '' OR contact_phone != '' OR contact_job_title != '' OR contact_company != '' OR contact_address != '')
+ARRAY JOIN if(has_address AND company_name != '', [false, true], [false]) AS of_partner
+WHERE NOT is_bot AND (has_address OR contact_name != '' OR contact_phone != '' OR contact_job_title != '' OR contact_company != '' OR contact_address != '')
 COMMENT 'Writes the cards of inserted hits.';
 
 CREATE TABLE IF NOT EXISTS {database}.contact_links{on_cluster}
@@ -99,7 +102,7 @@ AS SELECT
     occurred_at AS linked_at,
     hit_id
 FROM {database}.hits
-WHERE NOT is_bot AND contact_email != '' AND visitor_id != ''
+WHERE NOT is_bot AND position(contact_email, '@') > 0 AND visitor_id != ''
 COMMENT 'Writes the links of inserted hits.';
 
 CREATE TABLE IF NOT EXISTS {database}.contact_merges{on_cluster}

@@ -229,6 +229,41 @@ async fn a_card_without_an_address_is_of_nobody_whose_link_was_undone() {
     assert_eq!(lines(&names_and_phones(&place)), ["anna@x.example\t\t", "ben@x.example\tBen\t111"]);
 }
 
+/// Who leaves the field blank, or writes there that they have none, gives no address: two who do so are not one person, and
+/// Eve keeps hers.
+#[tokio::test]
+async fn what_is_no_address_makes_nobody_a_contact() {
+    let Some(stack) = local::database_or_skip("what_is_no_address_makes_nobody_a_contact") else { return };
+    let mut known = form(8, "frank", 0, ["", " ", ""]);
+    known.partner = Some(schemas::PartnerMatch { company_name: "X Works".into(), ..schemas::PartnerMatch::default() });
+    let hits = vec![
+        form(1, "anna", 0, ["Anna", " ", ""]),
+        form(2, "ben", 0, ["Ben", "  ", "2"]),
+        form(3, "cleo", 0, ["Cleo", "n/a", ""]),
+        form(4, "dora", 0, ["Dora", "N/A", ""]),
+        form(5, "eve", 0, ["", " Eve@X.example ", ""]),
+        form(6, "eve", HOUR, ["Eve", "n/a", ""]),
+        form(7, "gus", 0, ["", " ", ""]),
+        known,
+    ];
+    in_every_state(stack, "no_address", hits, |place, state| {
+        assert_eq!(visitors(place), "eve@x.example\teve\tform", "{state}");
+        let contacts = "SELECT contact, name, email, emails FROM {database}.contacts";
+        assert_eq!(place.query(contacts), "eve@x.example\tEve\t Eve@X.example \t['eve@x.example']", "{state}");
+        let cards = "SELECT DISTINCT visitor_id, contact, source, name, email, phone FROM {database}.contact_cards ORDER BY ALL";
+        let expected = [
+            "anna\t\tform\tAnna\t\t",
+            "ben\t\tform\tBen\t\t2",
+            "cleo\t\tform\tCleo\t\t",
+            "dora\t\tform\tDora\t\t",
+            "eve\t\tform\tEve\t\t",
+            "eve\teve@x.example\tform\t\t Eve@X.example \t",
+        ];
+        assert_eq!(lines(&place.query(cards)), expected, "{state}");
+    })
+    .await;
+}
+
 /// What comes later counts, whoever says it; who said it stands beside.
 #[tokio::test]
 async fn imports_and_partners_tell_fields_too() {
