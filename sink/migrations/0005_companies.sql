@@ -114,6 +114,8 @@ FROM
     GROUP BY site, view
 )
 WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
+    -- Nor is what one of the week before did when its tab woke up: of these the numbers alone are read.
+    AND (views > 0 OR (site, view) NOT IN (SELECT site, view FROM {database}.unnamed_views WHERE received_on + 8 >= {first_day:Date} AND received_on + 1 < {first_day:Date}))
 UNION ALL
 SELECT
     site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, occurred_at, 0, 0, 0, 0, country,

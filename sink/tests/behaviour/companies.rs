@@ -116,6 +116,33 @@ async fn what_names_nobody_is_counted_page_by_page() {
     .await;
 }
 
+/// The tab sleeps over the weekend: what it tells on Monday is of the view on Friday, and of no other day.
+#[tokio::test]
+async fn a_view_that_sleeps_is_of_the_day_on_which_it_began() {
+    let name = "a_view_that_sleeps_is_of_the_day_on_which_it_began";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let mill = |hit| from_network(hit, "Mill Works GmbH", "mill.example");
+    let hits = vec![
+        unnamed(mill(page_view(1, "", 0, "/"))),
+        page_view(2, "anna", 0, "/"),
+        unnamed(mill(visible(3, "", MINUTE, 1, 60_000))),
+        page_view(4, "anna", MINUTE, "/"),
+        unnamed(mill(visible(5, "", 3 * DAY, 1, 90_000))),
+    ];
+    in_every_state(stack, "sleeping", hits, |place, state| {
+        let of_days = |first: &str, last: &str| {
+            place.query(&format!(
+                "SELECT page_views, visible_duration_ms, first_seen, last_seen FROM \
+                 {{database}}.companies_between(site = 'shop', first_day = '2026-03-{first}', last_day = '2026-03-{last}')"
+            ))
+        };
+        let view = "1\t90000\t2026-03-10 12:00:00.000\t2026-03-13 12:00:00.000";
+        assert_eq!([of_days("10", "10"), of_days("10", "13")], [view, view], "{state}");
+        assert_eq!([of_days("11", "12"), of_days("13", "13"), of_days("12", "14")], ["", "", ""], "{state}");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn people_put_right_what_a_name_does_not_tell() {
     let Some(stack) = local::database_or_skip("people_put_right_what_a_name_does_not_tell") else { return };
