@@ -71,21 +71,31 @@ CREATE OR REPLACE VIEW {database}.hit_outcomes{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
     day Date COMMENT 'Day of arrival, UTC.',
-    outcome String COMMENT 'What became of the hits: counted (in all views), anonymous (in all views, under a visitor who is forgotten after the day or under none) or robot (in the view bots only). Each hit has one.',
+    outcome String COMMENT 'What became of the hits: counted (in all views), anonymous (in all views, under a visitor who is forgotten after the day or under none) or robot (in the view bots only). Each hit has one: what it was found to be when it was enriched last, as where it was loaded again; other views then know it as what it was before, too.',
     reason String COMMENT 'The objection of an anonymous hit, none where the site keeps no identifiers; the name of the robot, where it is known.',
     hits UInt64 COMMENT 'Hits.'
 )
 SQL SECURITY DEFINER
 AS
+WITH once AS
+    (
+        SELECT
+            site,
+            toDate(received_at) AS day,
+            argMax(multiIf(is_bot, 2, visitor_id_source IN ('daily_hash', 'none') OR signal != 'none', 1, 0), enriched_at) AS became,
+            argMax(if(is_bot, bot_name, signal), enriched_at) AS because
+        FROM {database}.hits
+        GROUP BY site, day, hit_id
+    )
 SELECT
-    h.site AS site,
-    toDate(h.received_at) AS day,
-    multiIf(h.is_bot, 'robot', h.visitor_id_source IN ('daily_hash', 'none') OR h.signal != 'none', 'anonymous', 'counted') AS outcome,
-    multiIf(outcome = 'robot', toString(h.bot_name), outcome = 'anonymous', toString(h.signal), '') AS reason,
-    uniqExact(h.hit_id) AS hits
-FROM {database}.hits AS h
+    o.site AS site,
+    o.day AS day,
+    multiIf(o.became = 2, 'robot', o.became = 1, 'anonymous', 'counted') AS outcome,
+    if(o.became = 0, '', toString(o.because)) AS reason,
+    count() AS hits
+FROM once AS o
 GROUP BY site, day, outcome, reason
-COMMENT 'What became of the hits that are in the table, and why. The sum over all outcomes is every hit. What was not stored is in the topic hits.dead, see `sink deadletters list`, and in the metrics of the services.';
+COMMENT 'What became of the hits that are in the table, and why. The sum over all outcomes is every hit. Give a condition on day, as all hits of the days are read one by one. What was not stored is in the topic hits.dead, see `sink deadletters list`, and in the metrics of the services.';
 
 CREATE OR REPLACE VIEW {database}.hit_problems{on_cluster}
 (

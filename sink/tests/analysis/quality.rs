@@ -82,6 +82,22 @@ async fn each_hit_has_one_outcome() {
     }
 }
 
+/// A hit that is loaded again, by an enricher with a newer list of robots, is what that says.
+#[tokio::test]
+async fn a_hit_that_is_enriched_again_has_its_last_outcome() {
+    let Some(stack) = local::database_or_skip("a_hit_that_is_enriched_again_has_its_last_outcome") else { return };
+    let mut known = page_view(1, "crawler", 0, "/");
+    known.is_bot = true;
+    known.bot_name = "Examplebot".into();
+    known.enriched_at += 10 * HOUR;
+    let hits = vec![known, page_view(1, "crawler", 0, "/"), page_view(2, "anna", 0, "/")];
+    for arrival in [Arrival::Plain, Arrival::Repeated] {
+        let place = arrived(stack, "enriched_again", arrival, hits.clone()).await;
+        let sql = "SELECT day, outcome, reason, hits FROM {database}.hit_outcomes ORDER BY ALL";
+        assert_eq!(lines(&place, sql), ["2026-03-10\tcounted\t\t1", "2026-03-10\trobot\tExamplebot\t1"], "{arrival:?}");
+    }
+}
+
 /// Of three page views of one version one was told no duration, one has no session, one comes from a clock that is two
 /// days wrong. A pixel's page view is none of the tag's.
 #[tokio::test]
