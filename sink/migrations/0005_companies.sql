@@ -274,11 +274,11 @@ WITH
             a.last_company AS last_company,
             e.people AS people,
             e.employer_domain AS employer_domain,
-            lower(c.network_organisation) AS organisation,
-            lower(c.network_domain) AS organisation_domain,
+            lowerUTF8(c.network_organisation) AS organisation,
+            lowerUTF8(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
             told_by = 'network' AND {of_provider} AS by_provider,
-            multiIf(told_by = 'partner', (toString(c.company_name), lower(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lower(c.network_domain))) AS named,
+            multiIf(told_by = 'partner', (toString(c.company_name), lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lowerUTF8(c.network_domain))) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
                 told_by = 'contact_email', 75,
@@ -289,7 +289,7 @@ WITH
     )
 SELECT
     site,
-    if(named.2 != '', named.2, lower(named.1)) AS company,
+    if(named.2 != '', named.2, lowerUTF8(named.1)) AS company,
     argMaxIf(named.1, (belief, end), named.1 != '') AS company_name,
     max(named.2) AS company_domain,
     arrayMap(reason -> reason.2, arrayReverseSort(groupUniqArray((multiIf(told_by = 'partner', 3, told_by = 'contact_email', 2, 1), told_by)))) AS evidence,
@@ -384,11 +384,11 @@ WITH
             a.last_company AS last_company,
             e.people AS people,
             e.employer_domain AS employer_domain,
-            lower(c.network_organisation) AS organisation,
-            lower(c.network_domain) AS organisation_domain,
+            lowerUTF8(c.network_organisation) AS organisation,
+            lowerUTF8(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
             told_by = 'network' AND {of_provider} AS by_provider,
-            multiIf(told_by = 'partner', (toString(c.company_name), lower(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lower(c.network_domain))) AS named,
+            multiIf(told_by = 'partner', (toString(c.company_name), lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lowerUTF8(c.network_domain))) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
                 told_by = 'contact_email', 75,
@@ -398,7 +398,7 @@ WITH
         LEFT ANY JOIN employers AS e ON c.known_visitor = e.who
     )
 SELECT
-    if(named.2 != '', named.2, lower(named.1)) AS company,
+    if(named.2 != '', named.2, lowerUTF8(named.1)) AS company,
     argMaxIf(named.1, (belief, end), named.1 != '') AS company_name,
     max(named.2) AS company_domain,
     arrayMap(reason -> reason.2, arrayReverseSort(groupUniqArray((multiIf(told_by = 'partner', 3, told_by = 'contact_email', 2, 1), told_by)))) AS evidence,
@@ -455,9 +455,9 @@ FROM {database}.sessions AS s
 LEFT ANY JOIN (SELECT visitor_id, domain FROM {database}.contact_employers WHERE site = {site:String}) AS e ON s.visitor_id = e.visitor_id
 WHERE s.site = {site:String} AND s.day BETWEEN {first_day:Date} AND {last_day:Date}
     AND multiIf(
-        s.company_domain != '', lower(s.company_domain),
-        s.company_name != '', lower(s.company_name),
+        s.company_domain != '', lowerUTF8(s.company_domain),
+        s.company_name != '', lowerUTF8(s.company_name),
         e.domain != '', e.domain,
-        s.network_domain != '', lower(s.network_domain),
-        lower(s.network_organisation)) = {company:String}
+        s.network_domain != '', lowerUTF8(s.network_domain),
+        lowerUTF8(s.network_organisation)) = {company:String}
 COMMENT 'The visits of a company that began from one day to another, both included: company_sessions(site = ..., company = ..., first_day = ..., last_day = ...), the company as companies names it.';

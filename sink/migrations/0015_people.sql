@@ -33,9 +33,9 @@ WITH
                 visitor_id,
                 session_id,
                 ended_at,
-                (lower(company_domain), lower(company_name)) AS named,
+                (lowerUTF8(company_domain), lowerUTF8(company_name)) AS named,
                 multiIf(partner_matched_by IN ('visitor_id', 'email_hash'), 2, partner_matched_by IN ('email_domain', 'company_domain'), 1, 0) AS matched_how_well,
-                (lower(network_domain) AS organisation_domain, lower(network_organisation) AS organisation) AS connected,
+                (lowerUTF8(network_domain) AS organisation_domain, lowerUTF8(network_organisation) AS organisation) AS connected,
                 {of_provider} AS by_provider
             FROM {database}.sessions
         )

@@ -182,3 +182,25 @@ async fn a_visitor_is_of_the_company_that_is_best_known() {
     })
     .await;
 }
+
+/// A name in capitals is the same name, also where it is no English one.
+#[tokio::test]
+async fn a_name_in_capitals_is_the_same_company() {
+    let Some(stack) = local::database_or_skip("a_name_in_capitals_is_the_same_company") else { return };
+    let hits = vec![
+        from_network(in_session(page_view(1, "hans", 0, "/"), 0xf1), "MÜLLER SÖHNE", ""),
+        from_network(in_session(page_view(2, "ida", 0, "/"), 0xf2), "Müller Söhne", ""),
+    ];
+    in_every_state(stack, "capitals", hits, |place, state| {
+        let days = "first_day = '2026-03-10', last_day = '2026-03-10'";
+        for view in ["companies", &format!("companies_between(site = 'shop', {days})")] {
+            let found = place.query(&format!("SELECT company, visitors FROM {{database}}.{view}"));
+            assert_eq!(found, "müller söhne\t2", "{state}");
+        }
+        let found = place.query("SELECT company, count() FROM {database}.visitor_companies GROUP BY company");
+        assert_eq!(found, "müller söhne\t2", "{state}");
+        let visits = format!("SELECT visitor_id FROM {{database}}.company_sessions(site = 'shop', company = 'müller söhne', {days}) ORDER BY 1");
+        assert_eq!(lines(&place.query(&visits)), ["hans", "ida"], "{state}");
+    })
+    .await;
+}
