@@ -23,8 +23,8 @@ WITH
         SELECT
             site,
             visitor_id,
-            argMaxIf(named, (matched_how_well, ended_at, session_id), named != ('', '')) AS of_partner,
-            argMaxIf(connected, (NOT by_provider, ended_at, session_id), connected != ('', '')) AS of_network,
+            argMaxIf(named, (matched_how_well, is_visit, ended_at, session_id), named != ('', '')) AS of_partner,
+            argMaxIf(connected, (NOT by_provider, is_visit, ended_at, session_id), connected != ('', '')) AS of_network,
             minIf(by_provider, connected != ('', '')) AS only_by_provider
         FROM
         (
@@ -32,12 +32,21 @@ WITH
                 site,
                 visitor_id,
                 session_id,
+                session_id != toUUID('00000000-0000-0000-0000-000000000000') AS is_visit,
                 ended_at,
                 (lowerUTF8(company_domain), lowerUTF8(company_name)) AS named,
                 multiIf(partner_matched_by IN ('visitor_id', 'email_hash'), 2, partner_matched_by IN ('email_domain', 'company_domain'), 1, 0) AS matched_how_well,
                 (lowerUTF8(network_domain) AS organisation_domain, lowerUTF8(network_organisation) AS organisation) AS connected,
                 {of_provider} AS by_provider
-            FROM {database}.sessions
+            FROM
+            (
+                SELECT site, visitor_id, session_id, ended_at, company_domain, company_name, partner_matched_by, network_domain, network_organisation
+                FROM {database}.settled_sessions FINAL
+                WHERE NOT is_gone AND site != ''
+                UNION ALL
+                SELECT site, visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, company_domain, company_name, partner_matched_by, network_domain, network_organisation
+                FROM {database}.mail_opens
+            )
         )
         GROUP BY site, visitor_id
     )
@@ -53,7 +62,7 @@ SELECT
 FROM seen AS s
 LEFT ANY JOIN {database}.contact_employers AS e ON s.site = e.site AND s.visitor_id = e.visitor_id
 WHERE company != ''
-COMMENT 'The company of each visitor, from the best that is known of any of their visits, and of what is as good from the last: a partner''s word, an address, a network that is no provider''s. The view companies looks at each visit by itself, so that a visitor may be of several there.';
+COMMENT 'The company of each visitor, from the best that is known of any of their visits or of the mails that they opened, and of what is as good from the last visit, else the last mail: a partner''s word, an address, a network that is no provider''s. The view companies looks at each visit by itself, so that a visitor may be of several there.';
 
 CREATE OR REPLACE VIEW {database}.contact_interests{on_cluster}
 (

@@ -204,3 +204,25 @@ async fn a_name_in_capitals_is_the_same_company() {
     })
     .await;
 }
+
+/// Fred only opened mails, at the mill and at home. Where Gina visited tells more than where her mail was opened later.
+#[tokio::test]
+async fn who_only_opens_mails_is_of_a_company_too() {
+    let Some(stack) = local::database_or_skip("who_only_opens_mails_is_of_a_company_too") else { return };
+    let mail = |number: u128, visitor: &'static str, at: i64| hit(Kind::MailOpen, number, visitor, at, "");
+    let mill = |hit| from_network(hit, "Mill Works GmbH", "mill.example");
+    let hits = vec![
+        mill(mail(1, "fred", 0)),
+        from_network(mail(2, "fred", HOUR), "Example Telecom AG", "telecom.example"),
+        from_network(in_session(page_view(3, "gina", 0, "/"), 0xf1), "Pump Works", "pump.example"),
+        from_network(mail(4, "gina", HOUR), "Relay Limited", "relay.example"),
+        unnamed(mill(page_view(5, "", 0, "/"))),
+    ];
+    in_every_state(stack, "mails", hits, |place, state| {
+        let found = place
+            .query("SELECT visitor_id, company, told_by, is_provider FROM {database}.visitor_companies ORDER BY 1");
+        let expected = ["fred\tmill.example\tnetwork\tfalse", "gina\tpump.example\tnetwork\tfalse"];
+        assert_eq!(lines(&found), expected, "{state}");
+    })
+    .await;
+}
