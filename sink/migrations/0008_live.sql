@@ -91,10 +91,10 @@ WITH
             l.current_page AS page,
             l.last_seen AS seen,
             e.contacts AS people,
-            lower(l.network_organisation) AS organisation,
-            lower(l.network_domain) AS organisation_domain,
+            lowerUTF8(l.network_organisation) AS organisation,
+            lowerUTF8(l.network_domain) AS organisation_domain,
             multiIf(l.company_domain != '' OR l.company_name != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by,
-            multiIf(told_by = 'partner', (l.company_name, lower(l.company_domain)), told_by = 'contact_email', ('', e.domain), (l.network_organisation, organisation_domain)) AS named,
+            multiIf(told_by = 'partner', (l.company_name, lowerUTF8(l.company_domain)), told_by = 'contact_email', ('', e.domain), (l.network_organisation, organisation_domain)) AS named,
             told_by = 'network' AND {of_provider} AS by_provider
         FROM {database}.live_visitors AS l
         LEFT ANY JOIN
@@ -106,7 +106,7 @@ WITH
     )
 SELECT
     site,
-    if(named.2 != '', named.2, lower(named.1)) AS company,
+    if(named.2 != '', named.2, lowerUTF8(named.1)) AS company,
     argMaxIf(named.1, seen, named.1 != '') AS company_name,
     CAST(min(by_provider), 'Bool') AS is_provider,
     page AS current_page,
