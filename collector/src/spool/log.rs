@@ -15,7 +15,9 @@
 //!
 //! Where whole records stand after a broken one, a crash tore a batch that was never acknowledged, or the disk lost what
 //! it had synced: nobody can tell. The next whole record is looked for byte by byte, and reading goes on there: each has its
-//! own checksum, and by 4 it is a hit either way. The segment is set aside in the end and not removed.
+//! own checksum, and by 4 it is a hit either way. The segment is set aside in the end and not removed. (Somebody may send a hit
+//! whose text has the bytes of a record, and have the luck that it is damaged before them. What is then published is a message
+//! of a stranger, as any message in a topic may be to those who read it.)
 //!
 //! Where a segment is gone, somebody took it away: no argument helps its records, and those of the others are given on.
 
