@@ -9,6 +9,7 @@
 //! * [`compacted`]: reading a compacted topic from its beginning.
 //! * [`privacy`]: what people asked of us about the data on them, and what that means for a hit.
 //! * [`sites`]: the sites that hits may come from, from one file that is read again when it changes.
+//! * [`stamp`]: how a change of a file is seen.
 //! * [`documentation`]: holds a README's lists of options and metrics against the code, for tests.
 //!
 //! It never changes a hit.
@@ -24,3 +25,4 @@ pub mod privacy;
 pub mod producer;
 pub mod shutdown;
 pub mod sites;
+pub mod stamp;

@@ -11,12 +11,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use schemas::IpPolicy;
 use serde::{Deserialize, Deserializer};
 use tokio_util::sync::CancellationToken;
+
+use crate::stamp::{Stamp, stamp};
 
 /// How often the file is looked at.
 const POLL: Duration = Duration::from_secs(1);
@@ -208,7 +210,7 @@ impl Site {
 pub struct SitesFile {
     path: PathBuf,
     /// Of the file before it was read first: what is changed while a service starts is seen.
-    opened: Option<(SystemTime, u64)>,
+    opened: Stamp,
     current: ArcSwap<Sites>,
 }
 
@@ -265,11 +267,6 @@ impl SitesFile {
 fn read(path: &Path) -> Result<Sites, SitesError> {
     let text = std::fs::read_to_string(path).map_err(|cause| SitesError::Read { path: path.to_owned(), cause })?;
     Sites::parse(&text).map_err(|reason| SitesError::Wrong { path: path.to_owned(), reason })
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use arc_swap::{ArcSwap, Guard};
 use maxminddb::Reader;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use schemas::{Network, Place};
+use service::stamp::{Stamp, stamp};
 
 use super::geoip_records::{Layout, read_network, read_place};
 use super::{DataError, Source};
@@ -190,14 +190,6 @@ impl Databases {
         }
         facts
     }
-}
-
-/// What a file looks like from outside: when it was changed, and how long it is.
-type Stamp = Option<(SystemTime, u64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 #[derive(Debug)]
