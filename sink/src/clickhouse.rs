@@ -205,6 +205,15 @@ impl ClickHouse {
         .await
     }
 
+    /// Its clock, Unix milliseconds.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn now(&self) -> Result<i64, Fault> {
+        let clock: Vec<i64> = self.rows("SELECT toUnixTimestamp64Milli(now64(3))").await?;
+        Ok(clock.first().copied().unwrap_or_default())
+    }
+
     /// Those rows of a query that are wanted; the others are never held together.
     ///
     /// # Errors
@@ -286,4 +295,9 @@ async fn in_time<T>(timeout: Duration, request: impl Future<Output = Result<T, C
         Ok(answer) => answer.map_err(|error| Fault::of(&error)),
         Err(_) => Err(Fault::of(&ClientError::TimedOut)),
     }
+}
+/// A time of Unix milliseconds, as an expression.
+#[must_use]
+pub fn time(milliseconds: i64) -> String {
+    format!("fromUnixTimestamp64Milli({milliseconds}, 'UTC')")
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::AudienceError;
 use super::condition::{Condition, Scope, quote};
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, time};
 use crate::fault::Fault;
 
 /// Who the members of an audience are.
@@ -142,7 +142,8 @@ impl Definition {
         let (site, audience) = (quote(&self.site), quote(&self.audience));
         let query = format!(
             "SELECT audience FROM {database}.audience_definitions WHERE site = {site} AND audience = {audience} \
-             AND changed_at > fromUnixTimestamp64Milli({said_at}, 'UTC') LIMIT 1"
+             AND changed_at > {} LIMIT 1",
+            time(said_at)
         );
         Ok(clickhouse.rows::<String>(&query).await?.is_empty())
     }

@@ -277,7 +277,7 @@ impl Pass<'_> {
     async fn tell_sessions_anew(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
         self.until_gone(scope, &SESSIONS, async || {
             self.wait_for(settle::SESSIONS).await?;
-            let now = self.number("SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS number").await?;
+            let now = self.clickhouse.now().await?;
             in_each(self.clickhouse, &SESSIONS, async |table| self.execute(&scope.tell_anew(table)).await).await?;
             self.end_after(Step::ToldAnew)?;
             self.delete_where(&SESSIONS, &scope.told_before(now)).await

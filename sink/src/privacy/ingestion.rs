@@ -9,7 +9,7 @@ use service::privacy::anonymous::anonymise;
 use service::privacy::directives::{Directives, Note, Person, Verdict};
 
 use crate::audit::report::merge;
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, time};
 use crate::fault::Fault;
 
 /// What is to be done with a hit. Costs nothing where nobody of its site asked anything.
@@ -66,12 +66,12 @@ pub async fn stored(
 ) -> Result<Vec<i64>, Fault> {
     let query = format!(
         "SELECT kafka_offset AS offset FROM {}.hits WHERE kafka_partition = {partition} \
-         AND kafka_offset BETWEEN {} AND {} AND received_at BETWEEN fromUnixTimestamp64Milli({}) AND fromUnixTimestamp64Milli({})",
+         AND kafka_offset BETWEEN {} AND {} AND received_at BETWEEN {} AND {}",
         clickhouse.database(),
         offsets.start(),
         offsets.end(),
-        received.start(),
-        received.end(),
+        time(*received.start()),
+        time(*received.end()),
     );
     let rows: Vec<Stored> = clickhouse.rows(&query).await?;
     Ok(rows.into_iter().map(|row| row.offset).collect())

@@ -17,7 +17,7 @@ use super::notes::{self, Notes};
 use super::requests::Request;
 use super::subjects::Wanted;
 use crate::audiences::condition::quote;
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, time};
 use crate::fault::Fault;
 
 /// How long after one look the next one is due.
@@ -39,11 +39,6 @@ pub struct Late {
 #[derive(Debug, Default)]
 pub struct Found {
     names: HashSet<(String, SubjectKind, String)>,
-}
-
-#[derive(Row, Deserialize)]
-struct Clock {
-    now: i64,
 }
 
 #[derive(Row, Deserialize)]
@@ -95,8 +90,7 @@ impl Late {
     /// # Errors
     /// Where ClickHouse does not answer.
     pub async fn look(&self, clickhouse: &ClickHouse, directives: &Directives) -> Result<(i64, Found), ExecuteError> {
-        let clock: Vec<Clock> = clickhouse.rows("SELECT toUnixTimestamp64Milli(now64(3)) AS now").await?;
-        let now = clock.first().map_or(0, |clock| clock.now);
+        let now = clickhouse.now().await?;
         let since = self.up_to.map_or(now - FIRST, |up_to| up_to - OVERLAP);
         let (mut found, mut notes) = (Found::default(), Notes::new());
         for stored in stored_since(clickhouse, directives, since).await? {
@@ -128,15 +122,14 @@ fn hits_since(database: &str, sites: &str, since: i64) -> String {
     format!(
         "SELECT toString(site) AS site, visitor_id AS visitor, contact_email AS email, contact_phone AS phone, \
          min(toUnixTimestamp64Milli(least(occurred_at, received_at))) AS earliest FROM {database}.hits \
-         WHERE inserted_at > fromUnixTimestamp64Milli({since}, 'UTC') AND site IN ({sites}) GROUP BY site, visitor, email, phone"
+         WHERE inserted_at > {} AND site IN ({sites}) GROUP BY site, visitor, email, phone",
+        time(since)
     )
 }
 
 /// Who came into an audience or went out, and is no visitor any more: who came back may be in one again.
 fn members_since(database: &str, sites: &str, since: i64) -> String {
-    let changes = format!(
-        "FROM {database}.audience_changes WHERE changed_at > fromUnixTimestamp64Milli({since}, 'UTC') AND site IN ({sites})"
-    );
+    let changes = format!("FROM {database}.audience_changes WHERE changed_at > {} AND site IN ({sites})", time(since));
     let visitors = ["settled_sessions", "mail_opens"].map(|table| {
         format!(
             "SELECT site, visitor_id FROM {database}.{table} WHERE site IN ({sites}) AND visitor_id IN (SELECT member {changes})"

@@ -17,7 +17,7 @@ use super::requests::Request;
 use super::tables::{Scope, holdings};
 use super::{ExecuteError, STATEMENT};
 use crate::audiences::condition::quote;
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, time};
 use crate::fault::Fault;
 
 /// Rows in one insert.
@@ -83,10 +83,6 @@ fn card(note: &Note, correction: &Correction) -> String {
         time(note.at),
         quote(&correction.operator)
     )
-}
-
-fn time(milliseconds: i64) -> String {
-    format!("fromUnixTimestamp64Milli({milliseconds}, 'UTC')")
 }
 
 /// Notes what was asked of names that the tables have. Gives how many names each request was noted of.

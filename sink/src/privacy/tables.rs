@@ -4,6 +4,7 @@ use schemas::SubjectKind;
 use uuid::Uuid;
 
 use crate::audiences::condition::quote;
+use crate::clickhouse::time;
 
 /// A table whose rows are about one person each.
 #[derive(Debug, Clone, Copy)]
@@ -223,8 +224,8 @@ impl Scope<'_> {
 
     /// The sessions of touched visitors that were told before a time, Unix milliseconds.
     #[must_use]
-    pub fn told_before(&self, time: u64) -> String {
-        format!("{} AND settled_at < fromUnixTimestamp64Milli(toInt64({time}), 'UTC')", self.touched())
+    pub fn told_before(&self, milliseconds: i64) -> String {
+        format!("{} AND settled_at < {}", self.touched(), time(milliseconds))
     }
 
     /// Tells the sessions of touched visitors from the hits that are left, in a table. Counts as no settling of its own.

@@ -41,7 +41,7 @@ use super::definition::{Filled, State, query_where};
 use super::filling::{self, NOBODY_ERASED};
 use super::turn::Turn;
 use super::{ViewsError, settle};
-use crate::clickhouse::ClickHouse;
+use crate::clickhouse::{ClickHouse, time};
 use crate::engine;
 use crate::migrate::{MIGRATIONS, Migrator};
 
@@ -178,19 +178,19 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
 
     /// Whether the table beside is this one still.
     async fn expect_beside(&self, during: &'static str, uuid: &str) -> Result<(), ViewsError> {
-        if self.uuid(during, "{next}").await? == uuid {
-            return Ok(());
-        }
-        Err(ViewsError::Overtaken { during, table: self.render("{database}.{next}") })
+        self.expect(during, "{next}", "toString(uuid)", uuid).await
     }
 
     /// Whether the view that fills the table that was made is there still: without it what was inserted meanwhile is missing.
     async fn expect_view(&self, tables: &Tables, writer: &str) -> Result<(), ViewsError> {
-        let during = "exchanging the tables";
-        if self.of_table(during, "comment", &format!("{writer}_next")).await? == tables.new {
+        self.expect("exchanging the tables", &format!("{writer}_next"), "comment", &tables.new).await
+    }
+
+    async fn expect(&self, during: &'static str, table: &str, what: &str, known: &str) -> Result<(), ViewsError> {
+        if self.of_table(during, what, table).await? == known {
             return Ok(());
         }
-        Err(ViewsError::Overtaken { during, table: self.render(&format!("{{database}}.{writer}_next")) })
+        Err(ViewsError::Overtaken { during, table: self.render(&format!("{{database}}.{table}")) })
     }
 
     /// Has the table beside keep rows for as long as the old one does and remember as many tokens: an operator may have given it
@@ -343,9 +343,8 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
 
     /// As an expression. Hits that are being inserted are stamped with a later time, as an insert has 100 s.
     async fn two_minutes_ago(&self, during: &'static str) -> Result<String, ViewsError> {
-        let now = "SELECT toUInt64(toUnixTimestamp64Milli(now64(3))) AS count";
-        let then = self.count(during, now).await?.saturating_sub(120_000);
-        Ok(format!("fromUnixTimestamp64Milli(toInt64({then}), 'UTC')"))
+        let now = self.clickhouse.now().await.map_err(ViewsError::during(during))?;
+        Ok(time(now - 120_000))
     }
 
     async fn by_settling(&self, tables: &Tables) -> Result<(), ViewsError> {
