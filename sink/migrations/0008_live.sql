@@ -35,11 +35,11 @@ WITH grouped AS
             uniqExactIf(hit_id, kind = 'page_view') AS views,
             -- As in sessions: by page views, and by where somebody came from rather than by that they came directly.
             argMinIf((source_kind, source_name), (kind != 'page_view', source_kind = 'direct', occurred_at, toUInt128(hit_id)), source_kind NOT IN ('internal', 'unknown')) AS source,
-            argMaxIf(device_kind, (occurred_at, toUInt128(hit_id)), device_kind NOT IN ('', 'unknown')) AS device,
-            argMaxIf((country, city), (occurred_at, toUInt128(hit_id)), country != '') AS place,
-            argMaxIf((network_organisation, network_domain), (occurred_at, toUInt128(hit_id)), network_organisation != '' OR network_domain != '') AS network,
-            argMaxIf((company_name, company_domain), (occurred_at, toUInt128(hit_id)), company_name != '' OR company_domain != '') AS company,
-            argMaxIf(contact_email, (occurred_at, toUInt128(hit_id)), contact_email != '') AS email
+            argMaxIf(device_kind, (occurred_at, toUInt128(hit_id)) AS moment, device_kind NOT IN ('', 'unknown')) AS device,
+            argMaxIf((country, city), moment, country != '') AS place,
+            argMaxIf((network_organisation, network_domain), moment, network_organisation != '' OR network_domain != '') AS network,
+            argMaxIf((company_name, company_domain), moment, company_name != '' OR company_domain != '') AS company,
+            argMaxIf(contact_email, moment, contact_email != '') AS email
         FROM {database}.hits
         -- What happened lately arrived lately, and was inserted lately, which by_insertion finds. What arrives late happened
         -- before: who is told of then is not here.

@@ -34,9 +34,9 @@ SELECT
     site,
     visitor_id,
     purpose,
-    CAST(argMax(answer.1, (toStartOfMinute(first_told_at), given_at)), 'Bool') AS is_permitted,
-    argMax(answer.2, (toStartOfMinute(first_told_at), given_at)) AS wording,
-    argMax(first_told_at, (toStartOfMinute(first_told_at), given_at)) AS told_at
+    CAST(argMax(answer.1, (toStartOfMinute(first_told_at), given_at) AS recency), 'Bool') AS is_permitted,
+    argMax(answer.2, recency) AS wording,
+    argMax(first_told_at, recency) AS told_at
 FROM answers
 GROUP BY site, visitor_id, purpose
 COMMENT 'The last answer of each visitor to each purpose. Who was never asked has no row. Audiences of a purpose, and privacy share, leave out who refused.';
