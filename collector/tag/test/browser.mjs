@@ -4,18 +4,9 @@ import { readFileSync } from "node:fs";
 import { webcrypto } from "node:crypto";
 import vm from "node:vm";
 
-const TAG = readFileSync(new URL("../dist/t.js", import.meta.url), "utf8");
+import { SITE } from "./site.mjs";
 
-const SITE = {
-  consent: "not_required",
-  signals: "anonymous",
-  cookieless: false,
-  session_minutes: 30,
-  cookie_domain: null,
-  download_extensions: ["pdf"],
-  internal_hosts: [],
-  search_parameters: ["q"],
-};
+const TAG = readFileSync(new URL("../dist/t.js", import.meta.url), "utf8");
 
 /** A browser with a site's settings. Its tabs share the cookies and what is stored, and send to one collector. */
 export class Browser {

@@ -6,24 +6,16 @@ import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
+import { SITE } from "../../../collector/tag/test/site.mjs";
+
 const DEMO = fileURLToPath(new URL("../demo/", import.meta.url));
 const TAG = fileURLToPath(new URL("../../../collector/tag/dist/t.js", import.meta.url));
 const TYPES = { ".html": "text/html; charset=utf-8", ".css": "text/css", ".pdf": "application/pdf" };
 
-const common = {
-  signals: "anonymous",
-  consent: "not_required",
-  cookieless: false,
-  session_minutes: 30,
-  cookie_domain: null,
-  download_extensions: ["pdf"],
-  internal_hosts: [],
-  search_parameters: ["q"],
-};
 const SITES = {
-  demo: common,
-  "demo-consent": { ...common, consent: "required" },
-  "demo-drop": { ...common, signals: "drop" },
+  demo: SITE,
+  "demo-consent": { ...SITE, consent: "required" },
+  "demo-drop": { ...SITE, signals: "drop" },
 };
 
 const KINDS = {
