@@ -118,6 +118,12 @@ impl Holding {
     pub fn next(self) -> Option<Self> {
         self.beside.map(|table| Self { table, beside: None, ..self })
     }
+
+    /// How much of something there is, as an expression. Sessions are told again each time they are settled, which ClickHouse
+    /// merges when it likes to.
+    fn number(&self) -> &'static str {
+        if self.table == SESSIONS.table { "uniqExact(visitor_id, session_id)" } else { "count()" }
+    }
 }
 
 /// All tables with rows about people.
@@ -177,8 +183,10 @@ impl Scope<'_> {
     pub fn counts(&self, holding: &Holding, kind: SubjectKind, column: &str) -> String {
         let (condition, site) = (self.named(holding.time, kind, column), quote(self.site));
         format!(
-            "SELECT toString({column}) AS value, count() AS rows FROM {}.{} WHERE site = {site} AND {condition} GROUP BY value",
-            self.database, holding.table
+            "SELECT toString({column}) AS value, {} AS rows FROM {}.{} WHERE site = {site} AND {condition} GROUP BY value",
+            holding.number(),
+            self.database,
+            holding.table
         )
     }
 

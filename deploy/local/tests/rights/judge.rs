@@ -328,16 +328,14 @@ impl Judge<'_> {
                 // A row counts for each identifier in it: a hit for its visitor, a form's for address and number, too; a card
                 // for visitor, address twice, number; a link for visitor and address.
                 let rows = hits.len() + 2 * forms + 4 * forms + 2 * forms;
-                // Each minute's settling may have told each session once more.
-                let settlings = 2 + (asked.to - self.ledger.hits[0].sent) / 60_000;
-                let sessions = devices * sites * usize::try_from(settlings).unwrap();
                 let erased = self.world.number(&format!(
                     "SELECT max(rows) FROM {{db}}.privacy_trail WHERE directive_id = '{}' AND stage = 'done'",
                     asked.id
                 ));
-                // Settled sessions come on top, where a minute's settling was faster than the request; and having come into
-                // an audience.
-                if erased < rows || erased > rows + 2 * sessions + 2 * devices * sites {
+                // On top come, at each site for each device and for the address, a session where it was settled before the request,
+                // and having come into an audience.
+                let (settled, gathered) = (2 * devices * sites, 2 * devices * sites);
+                if erased < rows || erased > rows + settled + gathered {
                     hold("rows erased", Some(erased), rows);
                 }
             }
