@@ -211,7 +211,7 @@ CREATE OR REPLACE VIEW {database}.companies{on_cluster}
     company_domain String COMMENT 'Domain; empty where none is known.',
     evidence Array(String) COMMENT 'How it is known, best first: partner, contact_email (domain of an address that a visitor submitted, no free mailbox), network (organisation of the network, which may be an internet provider).',
     confidence UInt8 COMMENT 'How far the best evidence is to be believed, percent. partner: 95 by the person, 90 by a domain, 80 by a range of addresses. contact_email: 75. network: 50 of a company, 5 of an internet provider. These are ranks, not measured frequencies.',
-    is_provider Bool COMMENT 'True where nothing but the network tells, and that is an internet provider''s. False where somebody is known to be of a provider by more than that: whom it merely connects then counts, too; visitor_companies tells them apart.',
+    is_provider Bool COMMENT 'True for whom this internet provider merely connects: nothing but the network tells. Who is known to be of a provider by more than that is in a row of its own.',
     first_seen DateTime64(3, 'UTC') COMMENT 'When the first visit began.',
     last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of a visit happened.',
     days UInt64 COMMENT 'Days on which visits began: a company of more than one came back.',
@@ -294,7 +294,7 @@ SELECT
     max(named.2) AS company_domain,
     arrayMap(reason -> reason.2, arrayReverseSort(groupUniqArray((multiIf(told_by = 'partner', 3, told_by = 'contact_email', 2, 1), told_by)))) AS evidence,
     max(belief) AS confidence,
-    CAST(min(by_provider), 'Bool') AS is_provider,
+    CAST(by_provider, 'Bool') AS is_provider,
     min(start) AS first_seen,
     max(end) AS last_seen,
     length(groupUniqArrayArray(days_seen)) AS days,
@@ -311,8 +311,8 @@ SELECT
     argMaxIf(told.2, end, told.1 != '') AS partner_attributes
 FROM known
 WHERE named.1 != '' OR named.2 != ''
-GROUP BY site, company
-COMMENT 'Companies that visited, one row each, with how they are known. Those that are but internet providers are marked. New ones are those first seen lately, returning ones those of several days. Robots are left out.';
+GROUP BY site, company, by_provider
+COMMENT 'Companies that visited, one row each, with how they are known; and, marked as such, internet providers with all whom they connect. New ones are those first seen lately, returning ones those of several days. Robots are left out.';
 
 CREATE OR REPLACE VIEW {database}.companies_between{on_cluster}
 (
@@ -321,7 +321,7 @@ CREATE OR REPLACE VIEW {database}.companies_between{on_cluster}
     company_domain String COMMENT 'Domain; empty where none is known.',
     evidence Array(String) COMMENT 'How it is known, best first: partner, contact_email (domain of an address that a visitor submitted, no free mailbox), network (organisation of the network, which may be an internet provider).',
     confidence UInt8 COMMENT 'How far the best evidence is to be believed, percent. partner: 95 by the person, 90 by a domain, 80 by a range of addresses. contact_email: 75. network: 50 of a company, 5 of an internet provider. These are ranks, not measured frequencies.',
-    is_provider Bool COMMENT 'True where nothing but the network tells, and that is an internet provider''s. False where somebody is known to be of a provider by more than that: whom it merely connects then counts, too; visitor_companies tells them apart.',
+    is_provider Bool COMMENT 'True for whom this internet provider merely connects: nothing but the network tells. Who is known to be of a provider by more than that is in a row of its own.',
     first_seen DateTime64(3, 'UTC') COMMENT 'When the first visit began.',
     last_seen DateTime64(3, 'UTC') COMMENT 'When the last hit of a visit happened.',
     days UInt64 COMMENT 'Days on which visits began: a company of more than one came back.',
@@ -403,7 +403,7 @@ SELECT
     max(named.2) AS company_domain,
     arrayMap(reason -> reason.2, arrayReverseSort(groupUniqArray((multiIf(told_by = 'partner', 3, told_by = 'contact_email', 2, 1), told_by)))) AS evidence,
     max(belief) AS confidence,
-    CAST(min(by_provider), 'Bool') AS is_provider,
+    CAST(by_provider, 'Bool') AS is_provider,
     min(start) AS first_seen,
     max(end) AS last_seen,
     length(groupUniqArrayArray(days_seen)) AS days,
@@ -419,7 +419,7 @@ SELECT
     argMaxIf(told.2, end, told.1 != '') AS partner_attributes
 FROM known
 WHERE named.1 != '' OR named.2 != ''
-GROUP BY company
+GROUP BY company, by_provider
 COMMENT 'Companies that visited from one day to another, both included: companies_between(site = ..., first_day = ..., last_day = ...). Columns are those of companies, of the visits of these days.';
 
 CREATE OR REPLACE VIEW {database}.company_sessions{on_cluster}
@@ -435,10 +435,16 @@ CREATE OR REPLACE VIEW {database}.company_sessions{on_cluster}
     source_kind LowCardinality(String) COMMENT 'Class of the source that brought the visitor.',
     source_name LowCardinality(String) COMMENT 'Search engine, network, mailer or referring host.',
     country LowCardinality(String) COMMENT 'Country, ISO 3166-1 alpha-2.',
-    told_by String COMMENT 'How the company is known: partner, contact_email or network.'
+    told_by String COMMENT 'How the company is known: partner, contact_email or network.',
+    is_provider Bool COMMENT 'True where it merely connects the visitor, as an internet provider.'
 )
 SQL SECURITY DEFINER
-AS SELECT
+AS
+WITH
+    (SELECT rules FROM {database}.network_rules) AS rules,
+    lowerUTF8(s.network_organisation) AS organisation,
+    lowerUTF8(s.network_domain) AS organisation_domain
+SELECT
     s.day AS day,
     s.visitor_id AS visitor_id,
     s.session_id AS session_id,
@@ -450,7 +456,8 @@ AS SELECT
     s.source_kind AS source_kind,
     s.source_name AS source_name,
     s.country AS country,
-    multiIf(s.company_domain != '' OR s.company_name != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by
+    multiIf(s.company_domain != '' OR s.company_name != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by,
+    CAST(told_by = 'network' AND {of_provider}, 'Bool') AS is_provider
 FROM {database}.sessions AS s
 LEFT ANY JOIN (SELECT visitor_id, domain FROM {database}.contact_employers WHERE site = {site:String}) AS e ON s.visitor_id = e.visitor_id
 WHERE s.site = {site:String} AND s.day BETWEEN {first_day:Date} AND {last_day:Date}
@@ -458,6 +465,6 @@ WHERE s.site = {site:String} AND s.day BETWEEN {first_day:Date} AND {last_day:Da
         s.company_domain != '', lowerUTF8(s.company_domain),
         s.company_name != '', lowerUTF8(s.company_name),
         e.domain != '', e.domain,
-        s.network_domain != '', lowerUTF8(s.network_domain),
-        lowerUTF8(s.network_organisation)) = {company:String}
+        organisation_domain != '', organisation_domain,
+        organisation) = {company:String}
 COMMENT 'The visits of a company that began from one day to another, both included: company_sessions(site = ..., company = ..., first_day = ..., last_day = ...), the company as companies names it.';

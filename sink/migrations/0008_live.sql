@@ -73,7 +73,7 @@ CREATE OR REPLACE VIEW {database}.live_companies{on_cluster}
     site LowCardinality(String) COMMENT 'Key of the site.',
     company String COMMENT 'Company as in companies: its domain; where none is known, its name in lower case.',
     company_name String COMMENT 'Its name, as a partner or the network tells it; empty where an address tells the company.',
-    is_provider Bool COMMENT 'True where nothing but the network tells, and that is an internet provider''s.',
+    is_provider Bool COMMENT 'True for whom this internet provider merely connects, as in companies.',
     current_page String COMMENT 'Page that they are on, host and path.',
     visitors UInt64 COMMENT 'Visitors of this company who are on it.',
     contacts Array(String) COMMENT 'E-mail addresses by which they are known, at whatever time they gave them.',
@@ -108,11 +108,11 @@ SELECT
     site,
     if(named.2 != '', named.2, lowerUTF8(named.1)) AS company,
     argMaxIf(named.1, seen, named.1 != '') AS company_name,
-    CAST(min(by_provider), 'Bool') AS is_provider,
+    CAST(by_provider, 'Bool') AS is_provider,
     page AS current_page,
     uniqExact(visitor_id) AS visitors,
     arraySort(groupUniqArrayArray(people)) AS contacts,
     max(seen) AS last_seen
 FROM known
-GROUP BY site, company, current_page
-COMMENT 'Which pages are looked at now, and by which companies, one row for each page and company: by a partner''s word, else by an address of the visitor, else by their network. Company is empty where none is known. Robots are left out, and who is not named.';
+GROUP BY site, company, by_provider, current_page
+COMMENT 'Which pages are looked at now, and by which companies, one row for each page and line of companies: by a partner''s word, else by an address of the visitor, else by their network. Company is empty where none is known. Robots are left out, and who is not named.';

@@ -119,7 +119,7 @@ SELECT
     max(d.day) AS last_day
 FROM {database}.interest_days AS d
 INNER JOIN {database}.visitor_companies AS v ON d.site = v.site AND d.visitor_id = v.visitor_id
-INNER JOIN (SELECT site, company, company_name FROM {database}.companies) AS k ON v.site = k.site AND v.company = k.company
+INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE NOT is_provider) AS k ON v.site = k.site AND v.company = k.company
 WHERE NOT v.is_provider
 GROUP BY site, company, content_group
 COMMENT 'What each company is interested in, internet providers left out, one row for each content group.';
@@ -150,7 +150,7 @@ SELECT
     max(d.day) AS last_day
 FROM {database}.interest_days AS d
 INNER JOIN {database}.visitor_companies AS v ON d.site = v.site AND d.visitor_id = v.visitor_id
-INNER JOIN (SELECT site, company, company_name FROM {database}.companies) AS k ON v.site = k.site AND v.company = k.company
+INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE NOT is_provider) AS k ON v.site = k.site AND v.company = k.company
 WHERE d.site = {site:String} AND d.day BETWEEN {first_day:Date} AND {last_day:Date}
     AND v.site = {site:String} AND NOT v.is_provider
 GROUP BY company, content_group
@@ -214,7 +214,7 @@ SELECT
     max(s.last_day) AS last_day
 FROM {database}.lead_scores AS s
 INNER JOIN {database}.visitor_companies AS v ON s.site = v.site AND s.visitor_id = v.visitor_id
-INNER JOIN (SELECT site, company, company_name FROM {database}.companies) AS k ON v.site = k.site AND v.company = k.company
+INNER JOIN (SELECT site, company, company_name FROM {database}.companies WHERE NOT is_provider) AS k ON v.site = k.site AND v.company = k.company
 WHERE NOT v.is_provider
 GROUP BY site, company
 COMMENT 'Which companies are worth a call: the scores of their visitors, internet providers left out.';

@@ -52,7 +52,7 @@ fn fitting(database: &str, definition: &Definition, condition: &Condition) -> Re
     let permitting = members.permitting(database, &site, definition.purpose()?);
     let (always, condition) = (members.always(database, &site), &condition.sql);
     Ok(format!(
-        "SELECT `{key}` AS member FROM {database}.{view} \
+        "SELECT DISTINCT `{key}` AS member FROM {database}.{view} \
          WHERE `site` = {site} AND {always} AND {permitting} AND {condition}"
     ))
 }

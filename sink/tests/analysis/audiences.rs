@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use local::{ClickHouse, TestStack};
-use schemas::{EnrichedHit, VisitorIdSource};
+use schemas::{Contact, EnrichedHit, Kind, VisitorIdSource};
 use sink::audiences::catalogue::definitions;
 use sink::audiences::refresh::{Refreshed, SETTINGS, refresh};
 use sink::error::SinkError;
@@ -12,7 +12,7 @@ use sink::options::{Command, Options, SERVICE};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrival::{ARRIVALS, Arrival, DAY, arrived, lines, today};
-use crate::support::{PATIENCE, Place, page_view, until};
+use crate::support::{PATIENCE, Place, hit, page_view, until};
 
 /// What `sink audiences ...` prints.
 async fn audiences(place: &Place, words: &[&str]) -> Result<String, SinkError> {
@@ -207,6 +207,25 @@ async fn scores_interests_and_companies_make_audiences() {
         assert_eq!(members(&place, "buyers"), "['anna']");
         assert_eq!(members(&place, "busy"), "['steel.example']");
     }
+}
+
+/// Kim is of the provider that connects Anna: the provider has two lines in companies, and is one member.
+#[tokio::test]
+async fn a_provider_with_people_of_its_own_is_one_member() {
+    let Some(stack) = local::database_or_skip("a_provider_with_people_of_its_own_is_one_member") else { return };
+    let mut hits = vec![page_view(1, "anna", 0, "/"), hit(Kind::Form, 2, "kim", 0, "/contact")];
+    hits[1].hit.contact = Some(Contact { email: "kim@telecom.example".into(), ..Contact::default() });
+    for hit in &mut hits {
+        hit.network.organisation = "Example Telecom".into();
+        hit.network.domain = "telecom.example".into();
+    }
+    let place = arrived(stack, "provider", Arrival::Plain, hits).await;
+    assert_eq!(place.query("SELECT count() FROM {database}.companies"), "2");
+    let all = ["define", "all", "--site=shop", "--members=companies", "--condition", "sessions > 0"];
+    let told = audiences(&place, &all).await.unwrap();
+    assert!(told.contains("1 companies fit now"), "{told}");
+    assert_eq!(refresh_once(&place).await, "shop/all: 1 in, 0 out\n");
+    assert_eq!(members(&place, "all"), "['telecom.example']");
 }
 
 /// A zone in which it is another day now than in UTC.

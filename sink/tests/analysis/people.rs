@@ -134,13 +134,23 @@ async fn whom_a_provider_connects_is_not_of_it() {
             "kim\ttelecom.example\tcontact_email\tfalse",
         ];
         assert_eq!(lines(&place, companies), expected, "{arrival:?}");
+        let days = "first_day = '2026-03-01', last_day = '2026-03-31'";
+        let expected = ["mill.example\tfalse\t1", "telecom.example\tfalse\t1", "telecom.example\ttrue\t3"];
+        for view in ["companies", &format!("companies_between(site = 'shop', {days})")] {
+            let companies = format!("SELECT company, is_provider, visitors FROM {{database}}.{view} ORDER BY ALL");
+            assert_eq!(lines(&place, &companies), expected, "{arrival:?}");
+        }
+        let visits = format!(
+            "SELECT visitor_id, is_provider FROM {{database}}.company_sessions(site = 'shop', company = 'telecom.example', {days}) ORDER BY ALL"
+        );
+        let expected = ["ben\ttrue", "dora\ttrue", "emil\ttrue", "kim\tfalse"];
+        assert_eq!(lines(&place, &visits), expected, "{arrival:?}");
         let scores = "SELECT company, score, best_visitor_id, visitors FROM {database}.company_lead_scores ORDER BY 1";
         assert_eq!(lines(&place, scores), ["mill.example\t10\tdora\t1", "telecom.example\t3\tkim\t1"], "{arrival:?}");
         let columns = "company, content_group, share, visitors, page_views";
         let expected =
             ["mill.example\tPrices\t0.5\t1\t1", "mill.example\tPumps\t0.5\t1\t1", "telecom.example\tPumps\t1\t1\t1"];
-        let between = "company_interests_between(site = 'shop', first_day = '2026-03-01', last_day = '2026-03-31')";
-        for view in ["company_interests", between] {
+        for view in ["company_interests", &format!("company_interests_between(site = 'shop', {days})")] {
             let interests = format!("SELECT {columns} FROM {{database}}.{view} ORDER BY company, content_group");
             assert_eq!(lines(&place, &interests), expected, "{arrival:?}");
         }

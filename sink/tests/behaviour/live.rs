@@ -11,31 +11,37 @@ async fn companies_are_seen_on_the_page_that_they_are_on() {
     let place = Place::migrated(stack, "live_companies").await;
     let now = place.now();
     let ago = |milliseconds: i64| now - milliseconds;
-    let from = |mut hit: EnrichedHit<'static>, organisation: &'static str| {
-        hit.network.organisation = organisation.into();
+    let from = |mut hit: EnrichedHit<'static>, (organisation, domain): (&'static str, &'static str)| {
+        (hit.network.organisation, hit.network.domain) = (organisation.into(), domain.into());
         hit
     };
-    let mut of_partner = from(page_view(6, "dora", ago(MINUTE), "/prices"), "Example Telecom AG");
+    let (telecom, steel) = (("Example Telecom AG", "telecom.example"), ("Steel Works", ""));
+    let mut of_partner = from(page_view(6, "dora", ago(MINUTE), "/prices"), telecom);
     of_partner.partner = Some(PartnerMatch { company_domain: "Mill.Example".into(), ..PartnerMatch::default() });
     place
         .insert(&[
-            from(form(1, "anna", ago(60 * MINUTE), ["", "Anna@Steel.Example", ""]), "Example Telecom AG"),
-            from(page_view(2, "anna", ago(2 * MINUTE), "/"), "Example Telecom AG"),
-            from(page_view(3, "anna", ago(MINUTE), "/prices"), "Example Telecom AG"),
-            from(page_view(4, "ben", ago(MINUTE), "/prices"), "Steel Works"),
-            from(page_view(5, "gone", ago(6 * MINUTE), "/prices"), "Steel Works"),
+            from(form(1, "anna", ago(60 * MINUTE), ["", "Anna@Steel.Example", ""]), telecom),
+            from(page_view(2, "anna", ago(2 * MINUTE), "/"), telecom),
+            from(page_view(3, "anna", ago(MINUTE), "/prices"), telecom),
+            from(page_view(4, "ben", ago(MINUTE), "/prices"), steel),
+            from(page_view(5, "gone", ago(6 * MINUTE), "/prices"), steel),
             of_partner,
-            from(page_view(7, "emil", ago(MINUTE), "/prices"), "Example Telecom AG"),
+            from(page_view(7, "emil", ago(MINUTE), "/prices"), telecom),
+            from(form(8, "kim", ago(MINUTE), ["", "kim@telecom.example", ""]), telecom),
+            from(page_view(9, "kim", ago(30_000), "/prices"), telecom),
         ])
         .await;
     let columns = "company, company_name, is_provider, current_page, visitors, contacts";
-    let found =
-        place.query(&format!("SELECT {columns} FROM {{database}}.live_companies WHERE site = 'shop' ORDER BY company"));
+    let found = place.query(&format!(
+        "SELECT {columns} FROM {{database}}.live_companies WHERE site = 'shop' ORDER BY company, is_provider"
+    ));
     let expected = [
-        "example telecom ag\tExample Telecom AG\ttrue\tshop.example/prices\t1\t[]",
         "mill.example\t\tfalse\tshop.example/prices\t1\t[]",
         "steel works\tSteel Works\tfalse\tshop.example/prices\t1\t[]",
         "steel.example\t\tfalse\tshop.example/prices\t1\t['anna@steel.example']",
+        // Kim is of the provider, Emil is connected by it.
+        "telecom.example\t\tfalse\tshop.example/prices\t1\t['kim@telecom.example']",
+        "telecom.example\tExample Telecom AG\ttrue\tshop.example/prices\t1\t[]",
     ];
     assert_eq!(lines(&found), expected);
 }
