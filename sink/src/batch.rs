@@ -212,17 +212,17 @@ impl Batch {
         self.room.columns.block()
     }
 
-    /// Some of the rows as a block, read again from their originals.
+    /// Some of its rows as a block, read again from their originals.
     ///
     /// # Errors
     /// Where the block can't be compressed. A message that can't be read again, which would be a bug, is left out.
-    pub fn part(&self, rows: Range<usize>, reader: &Reader) -> Result<Block, CompressError> {
+    pub fn part(&self, rows: &[Original], reader: &Reader) -> Result<Block, CompressError> {
         self.columns_again(rows, reader).block()
     }
 
-    fn columns_again(&self, rows: Range<usize>, reader: &Reader) -> HitColumns {
+    fn columns_again(&self, rows: &[Original], reader: &Reader) -> HitColumns {
         let mut columns = HitColumns::default();
-        for message in &self.rows[rows] {
+        for message in rows {
             let coordinates = Coordinates { partition: self.partition, offset: message.offset };
             match reader.body(self.original(message)) {
                 Ok(body) => match decode_all::<EnrichedHit>(&body) {
@@ -247,7 +247,7 @@ impl Batch {
         self.rows.retain(|row| !stored.contains(&row.offset));
         let left_out = before - self.rows.len();
         if left_out > 0 {
-            self.room.columns = self.columns_again(0..self.rows.len(), reader);
+            self.room.columns = self.columns_again(&self.rows, reader);
             self.tally.settle(Outcome::Inserted, left_out);
         }
     }

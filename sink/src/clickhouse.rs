@@ -106,6 +106,12 @@ impl ClickHouse {
         Err(last)
     }
 
+    /// Whether no other one is asked or written to.
+    #[must_use]
+    pub fn is_one_host(&self) -> bool {
+        self.servers.len() == 1
+    }
+
     /// The same with another time after which a request is given up.
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {

@@ -23,7 +23,9 @@
 //! - *So every insert of an earlier owner, also one that arrives late, is of a listed range*: it was listed before it was
 //!   sent, and it stays listed until it is stored. The next owner inserts the same offsets under the same token, and
 //!   ClickHouse drops whichever comes second, as long as it remembers the token: see [`window`](crate::window).
-//! - *And nothing is left out*: ranges follow each other from the committed offset, reading goes on behind the last one.
+//! - *And nothing is left out*: ranges follow each other from the committed offset, reading goes on behind the last one. A
+//!   ClickHouse that was killed may know a token and not have the rows; what a range lacks after a failed attempt, or when it
+//!   is made again, is inserted under a token that everybody derives alike from the range: see [`load`](crate::load).
 //!
 //! What the argument rests on, besides Kafka and ClickHouse doing what they document: the topic's records are still there
 //! when a range is read again (a range whose records are gone is told and counted); a table's constraints are not relaxed

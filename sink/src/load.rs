@@ -3,7 +3,10 @@
 //! 1. What could not be read is delivered to `hits.dead`.
 //! 2. The rows are inserted as one block. A retry sends the very same bytes under the same token, for as long as it
 //!    takes.
-//! 3. Where ClickHouse refuses a value, halves of the rows are inserted under tokens of their own, and halves of the
+//! 3. Where ClickHouse may know the token without having the rows ([`Setting::tokens_come_first`]), and an attempt failed or
+//!    the range is made again, the table is asked for them. Those that are neither there nor erased are inserted under a
+//!    token with a number, `.../1`. Whoever makes the range again asks the same and comes to the same token.
+//! 4. Where ClickHouse refuses a value, halves of the rows are inserted under tokens of their own, and halves of the
 //!    half that is refused, until the rows are found. They go to `hits.dead`, the others are stored.
 //!
 //! An operator's mistake is never taken for a row's: where too many rows in a row are refused and none is stored, it
@@ -25,6 +28,7 @@ use schemas::{EnrichedHit, Reader};
 use service::health::Health;
 use tokio::sync::Semaphore;
 
+use crate::audit::report::Span;
 use crate::batch::{Batch, Original, Unreadable};
 use crate::clickhouse::ClickHouse;
 use crate::dead_letters::{self, Graveyard, Letter};
@@ -44,6 +48,8 @@ pub const DEAD_LETTERS: &str = "dead letters";
 
 /// So many refused rows without one that is stored are not the rows' fault.
 const REFUSALS_IN_A_ROW: usize = 100;
+/// How often rows are inserted again that ClickHouse says to have, and has not.
+const AGAIN: usize = 3;
 /// Dead letters on their way at the same time: each may be as large as a message may.
 const LETTERS_AT_ONCE: usize = 32;
 
@@ -72,6 +78,16 @@ pub trait Store: Send + Sync + 'static {
         received: RangeInclusive<i64>,
     ) -> impl Future<Output = Result<Vec<i64>, Fault>> + Send;
 
+    /// Which offsets of a partition, of those from one to another, have no row on purpose, as is written down.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    fn erased(
+        &self,
+        partition: i32,
+        offsets: RangeInclusive<i64>,
+    ) -> impl Future<Output = Result<Vec<Span>, Fault>> + Send;
+
     /// Notes what is to be known of people whose rows follow; what is noted already changes nothing.
     ///
     /// # Errors
@@ -97,6 +113,10 @@ impl Store for ClickHouse {
         ingestion::stored(self, partition, &offsets, &received).await
     }
 
+    async fn erased(&self, partition: i32, offsets: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
+        ingestion::erased(self, partition, &offsets).await
+    }
+
     async fn note(&self, notes: &Notes) -> Result<(), Fault> {
         notes::write(self, notes).await
     }
@@ -115,6 +135,8 @@ pub struct Setting {
     pub health: Health,
     /// Inserts at the same time.
     pub concurrent_inserts: usize,
+    /// Whether the store may know a token and not have the rows, as it was killed in between.
+    pub tokens_come_first: bool,
 }
 
 /// Takes batches to their end.
@@ -129,6 +151,13 @@ pub struct Loader<S, G> {
     refusals: AtomicUsize,
     /// Dead letters that could not be delivered and were not yet repeated with success.
     undelivered: AtomicUsize,
+}
+
+/// A block is stored, or known by its token.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    /// Whether an attempt before failed, and what became of it is not known.
+    is_repeated: bool,
 }
 
 /// A value in a row is refused, with this code.
@@ -222,7 +251,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         let block = block.map_err(unforeseen)?;
         self.observe(&block);
         let token = batch.token(&self.setting.token_prefix, batch.first, batch.last);
-        match self.insert(&token, block.frames.into()).await? {
+        match self.insert_rows(&batch, 0..batch.rows.len(), &token, block.frames.into()).await? {
             Ok(()) => {
                 self.settle_inserted(batch, &received_at);
                 Ok(())
@@ -297,11 +326,69 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         ages.flush();
     }
 
+    /// Inserts a block of rows of a batch, until the table has them or a value in them is refused.
+    async fn insert_rows(
+        &self,
+        batch: &Batch,
+        rows: Range<usize>,
+        token: &str,
+        frames: Bytes,
+    ) -> Result<Result<(), Refusal>, SinkError> {
+        let taken = match self.insert(token, frames).await? {
+            Ok(taken) => taken,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if self.setting.tokens_come_first && (taken.is_repeated || batch.replays.is_some()) {
+            return self.insert_missing(batch, rows, token).await;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Inserts again what the token was taken for and the table has not.
+    async fn insert_missing(
+        &self,
+        batch: &Batch,
+        rows: Range<usize>,
+        token: &str,
+    ) -> Result<Result<(), Refusal>, SinkError> {
+        for number in 1..=AGAIN {
+            let missing = self.missing(batch, rows.clone()).await?;
+            let Some(Original { offset, .. }) = missing.first() else { return Ok(Ok(())) };
+            let (token, count) = (format!("{token}/{number}"), missing.len());
+            tracing::warn!(token, count, offset, "ClickHouse says to have hits and has not, they are inserted again");
+            // So seldom that it may hold up the thread.
+            let block = batch.part(&missing, &self.setting.reader).map_err(unforeseen)?;
+            if let Err(refusal) = self.insert(&token, block.frames.into()).await? {
+                return Ok(Err(refusal));
+            }
+        }
+        if !self.missing(batch, rows).await?.is_empty() {
+            tracing::error!(token, "ClickHouse says to have hits and has not; `sink audit` tells which");
+        }
+        Ok(Ok(()))
+    }
+
+    /// Rows that the table has not, though nobody had them erased. What is erased is written down before it is deleted: so that
+    /// is asked last.
+    async fn missing(&self, batch: &Batch, rows: Range<usize>) -> Result<Vec<Original>, SinkError> {
+        let (rows, received_at) = (&batch.rows[rows.clone()], &batch.received_at()[rows]);
+        let (first, last) = (rows[0].offset, rows[rows.len() - 1].offset);
+        let stored = self.ask_stored(batch, first..=last, received_at).await?;
+        if rows.iter().all(|row| stored.contains(&row.offset)) {
+            return Ok(Vec::new());
+        }
+        let token = batch.token(&self.setting.token_prefix, first, last);
+        let erased = self.until_done(&token, || self.store.erased(batch.partition, first..=last)).await?;
+        let is_erased = |offset: i64| erased.iter().any(|span| (span.first..=span.last).contains(&offset));
+        let is_missing = |row: &&Original| !stored.contains(&row.offset) && !is_erased(row.offset);
+        Ok(rows.iter().filter(is_missing).cloned().collect())
+    }
+
     /// Inserts a block and repeats it until ClickHouse has it or refuses it for a value in it.
-    async fn insert(&self, token: &str, frames: Bytes) -> Result<Result<(), Refusal>, SinkError> {
+    async fn insert(&self, token: &str, frames: Bytes) -> Result<Result<Taken, Refusal>, SinkError> {
         let started = Instant::now();
         let mut backoff = Backoff::default();
-        let mut failing = None;
+        let (mut failing, mut is_repeated) = (None, false);
         loop {
             self.pace.wait().await;
             let fault = match self.attempt(token, frames.clone()).await {
@@ -318,6 +405,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
                 }
                 // The store knows which replica is next.
                 Fault::RetrySame(said) | Fault::OtherReplica(said) => {
+                    is_repeated = true;
                     self.report(token, &said);
                     failing.get_or_insert_with(|| Failing::mark(&self.failing));
                     tokio::time::sleep(backoff.next_wait()).await;
@@ -330,7 +418,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         self.refusals.store(0, Ordering::Relaxed);
         self.setting.health.met(CLICKHOUSE);
         self.setting.metrics.insert_duration.observe(started.elapsed().as_secs_f64());
-        Ok(Ok(()))
+        Ok(Ok(Taken { is_repeated }))
     }
 
     async fn attempt(&self, token: &str, frames: Bytes) -> Result<(), Fault> {
@@ -413,10 +501,10 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     async fn insert_part(&self, batch: &Arc<Batch>, rows: Range<usize>) -> Result<Result<(), Refusal>, SinkError> {
         let (first, last) = (batch.rows[rows.start].offset, batch.rows[rows.end - 1].offset);
         let token = batch.token(&self.setting.token_prefix, first, last);
-        let (encoded, reader) = (Arc::clone(batch), Arc::clone(&self.setting.reader));
-        let block = in_background(move || encoded.part(rows, &reader)).await?.map_err(unforeseen)?;
+        let (encoded, reader, part) = (Arc::clone(batch), Arc::clone(&self.setting.reader), rows.clone());
+        let block = in_background(move || encoded.part(&encoded.rows[part], &reader)).await?.map_err(unforeseen)?;
         self.observe(&block);
-        self.insert(&token, block.frames.into()).await
+        self.insert_rows(batch, rows, &token, block.frames.into()).await
     }
 
     fn count_refusal(&self, refusal: Refusal) -> Result<(), SinkError> {

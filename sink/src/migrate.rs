@@ -337,6 +337,15 @@ impl Migrator {
         Ok(windows.iter().filter_map(|window| window::widening(window, blocks, &on_cluster)).collect())
     }
 
+    /// Whether the table `hits` may know a token and not have its rows, see [`window::tokens_come_first`].
+    ///
+    /// # Errors
+    /// Where ClickHouse can't be used.
+    pub async fn tokens_come_first(&self) -> Result<bool, MigrateError> {
+        let failed = |fault| MigrateError::ClickHouse { during: "check of the table".to_owned(), fault };
+        window::tokens_come_first(&self.clickhouse).await.map_err(failed)
+    }
+
     /// Widens the windows that are smaller than that, and gives the statements that did it.
     ///
     /// # Errors

@@ -157,6 +157,7 @@ async fn make_loader(
         metrics: Arc::clone(&instruments.metrics),
         health: instruments.health.clone(),
         concurrent_inserts: options.loading.concurrent_inserts as usize,
+        tokens_come_first: Migrator::new(clickhouse.clone(), None).tokens_come_first().await?,
     };
     Ok(Loader::new(clickhouse, graveyard, setting))
 }

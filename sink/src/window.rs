@@ -142,6 +142,16 @@ pub async fn windows(clickhouse: &ClickHouse) -> Result<Vec<Window>, Fault> {
     Ok(windows)
 }
 
+/// Whether the table `hits` writes a token down before it has the rows: that of one server does, others have both from Keeper.
+///
+/// # Errors
+/// The class of the failure.
+pub async fn tokens_come_first(clickhouse: &ClickHouse) -> Result<bool, Fault> {
+    let hits = (clickhouse.database().to_owned(), TABLE.to_owned());
+    let found = table(clickhouse, &hits).await?;
+    Ok(clickhouse.is_one_host() && found.is_some_and(|found| found.engine == "MergeTree"))
+}
+
 /// Where a view keeps what it makes of inserted rows. None for a view that keeps nothing, or that reads at its own times.
 async fn target(clickhouse: &ClickHouse, view: &(String, String)) -> Result<Option<(String, String)>, Fault> {
     let Some(found) = table(clickhouse, view).await? else { return Ok(None) };

@@ -27,8 +27,10 @@ use crate::audit::topic::{Extent, Source, dead_letters};
 use crate::clickhouse::{ClickHouse, TABLE};
 use crate::deadletters::options::time;
 use crate::error::SinkError;
+use crate::fault::Fault;
 use crate::migrate::MigrateError;
 use crate::options::ClickHouseOptions;
+use crate::privacy::ingestion;
 
 /// Options of `sink audit`.
 #[derive(Debug, Clone, Args)]
@@ -159,13 +161,7 @@ async fn of_partition(clickhouse: &ClickHouse, extent: &Extent) -> Result<Partit
 /// What somebody had erased has no row on purpose.
 async fn leave_out_erased(clickhouse: &ClickHouse, report: &mut PartitionReport) -> Result<(), SinkError> {
     let (Some(first), Some(last)) = (report.missing.first(), report.missing.last()) else { return Ok(()) };
-    let query = format!(
-        "SELECT first_offset AS first, last_offset AS last FROM {}.erased_offsets FINAL \
-         WHERE kafka_partition = {} AND last_offset >= {first} AND first_offset <= {last} ORDER BY first_offset",
-        clickhouse.database(),
-        report.partition
-    );
-    let erased: Vec<Span> = rows(clickhouse, &query).await?;
+    let erased = ingestion::erased(clickhouse, report.partition, &(*first..=*last)).await.map_err(failed)?;
     report.leave_out(&erased);
     Ok(())
 }
@@ -188,8 +184,11 @@ async fn rows<R: clickhouse::RowOwned + clickhouse::RowRead>(
     clickhouse: &ClickHouse,
     query: &str,
 ) -> Result<Vec<R>, SinkError> {
-    let failed = |fault| SinkError::Migrate(MigrateError::Query { fault });
     clickhouse.rows(query).await.map_err(failed)
+}
+
+fn failed(fault: Fault) -> SinkError {
+    SinkError::Migrate(MigrateError::Query { fault })
 }
 
 async fn in_background<T: Send + 'static>(

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use service::privacy::anonymous::anonymise;
 use service::privacy::directives::{Directives, Note, Person, Verdict};
 
-use crate::audit::report::merge;
+use crate::audit::report::{Span, merge};
 use crate::clickhouse::{ClickHouse, time};
 use crate::fault::Fault;
 
@@ -75,6 +75,25 @@ pub async fn stored(
     );
     let rows: Vec<Stored> = clickhouse.rows(&query).await?;
     Ok(rows.into_iter().map(|row| row.offset).collect())
+}
+
+/// Which offsets of a partition, of those from one to another, have no row on purpose.
+///
+/// # Errors
+/// The class of the failure.
+pub async fn erased(
+    clickhouse: &ClickHouse,
+    partition: i32,
+    offsets: &RangeInclusive<i64>,
+) -> Result<Vec<Span>, Fault> {
+    let query = format!(
+        "SELECT first_offset AS first, last_offset AS last FROM {}.erased_offsets FINAL \
+         WHERE kafka_partition = {partition} AND last_offset >= {} AND first_offset <= {} ORDER BY first_offset",
+        clickhouse.database(),
+        offsets.start(),
+        offsets.end(),
+    );
+    clickhouse.rows(&query).await
 }
 
 /// Writes down which offsets have no row on purpose. Under no token, as of a range that is read again more may be erased than

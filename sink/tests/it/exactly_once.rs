@@ -110,6 +110,32 @@ async fn killed_and_its_inserts_arrive_later() {
     killed_while("killed_and_its_inserts_arrive_later", Trap::Late).await;
 }
 
+/// ClickHouse was killed as well, after it had written the tokens down and before the parts had names: it says of each to have
+/// it. Of one offset somebody had the hit erased meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_together_with_clickhouse_that_knows_tokens_of_what_it_has_not() {
+    let name = "killed_together_with_clickhouse_that_knows_tokens_of_what_it_has_not";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, name).await;
+    place.create_topics().await;
+    let proxy = Proxy::start(stack.clickhouse_url());
+    proxy.set(Trap::Unanswered);
+    place.produce(0, &hits(0, 250));
+    let one = ["--group-instance-id=one", "--batch-rows=100"];
+    let mut program = Program::start(&place, &proxy.url(), &one);
+    until("it is stored", || place.query(COUNTS) == "250\t250" && proxy.caught() >= 3).await;
+    program.kill();
+    place.query("ALTER TABLE {database}.hits DELETE WHERE kafka_offset < 200 SETTINGS mutations_sync = 2");
+    place.query("INSERT INTO {database}.erased_offsets (kafka_partition, first_offset, last_offset) VALUES (0, 5, 5)");
+    assert_eq!(place.query(COUNTS), "50\t50");
+    let next = place.start(&["--group-instance-id=one"]);
+    until("what was left is made again", || place.committed(0) == Some(250)).await;
+    next.stop().await;
+    assert_eq!(place.query(COUNTS), "249\t249");
+    let report = place.audit(&[]).await;
+    assert!(report.is_clean(), "{report}");
+}
+
 /// What the README says under "Loading again", step by step.
 #[tokio::test(flavor = "multi_thread")]
 async fn loaded_again_on_purpose_under_a_new_epoch() {

@@ -16,6 +16,7 @@ use service::health::Health;
 use service::privacy::asked::Asked;
 use service::privacy::directives::Directives;
 use service::privacy::keys::Keys;
+use sink::audit::report::Span;
 use sink::batch::Assembler;
 use sink::dead_letters::{Graveyard, Letter};
 use sink::error::{ExitCode, SinkError};
@@ -35,17 +36,23 @@ type Sent = Arc<Mutex<Vec<(String, Bytes)>>>;
 struct Scripted<F> {
     sent: Sent,
     stored: Arc<Mutex<Vec<(i64, i64)>>>,
+    /// Tokens that it has without the rows.
+    lost: Vec<&'static str>,
+    /// What is written down as erased.
+    erased: Vec<Span>,
     answer: F,
 }
 
 impl<F> Scripted<F> {
     fn new(answer: F) -> Self {
-        Self { sent: Sent::default(), stored: Arc::default(), answer }
+        Self { sent: Sent::default(), stored: Arc::default(), lost: Vec::new(), erased: Vec::new(), answer }
     }
 }
 
+const PREFIX: &str = "0/hits.enriched/3/";
+
 fn offsets(token: &str) -> (i64, i64) {
-    let (first, last) = token.strip_prefix("0/hits.enriched/3/").unwrap().split_once('-').unwrap();
+    let (first, last) = token.strip_prefix(PREFIX).unwrap().split('/').next().unwrap().split_once('-').unwrap();
     (first.parse().unwrap(), last.parse().unwrap())
 }
 
@@ -60,6 +67,9 @@ where
             sent.len() - 1
         };
         (self.answer)(number, offsets(token))?;
+        if self.lost.iter().any(|lost| token.strip_prefix(PREFIX) == Some(lost)) {
+            return Ok(());
+        }
         self.stored.lock().unwrap().push(offsets(token));
         Ok(())
     }
@@ -71,6 +81,10 @@ where
     async fn stored(&self, _: i32, offsets: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
         let stored = self.stored.lock().unwrap();
         Ok(offsets.filter(|offset| stored.iter().any(|(first, last)| (first..=last).contains(&offset))).collect())
+    }
+
+    async fn erased(&self, _: i32, _: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
+        Ok(self.erased.clone())
     }
 
     async fn note(&self, _: &Notes) -> Result<(), Fault> {
@@ -110,6 +124,7 @@ fn setting(metrics: &Arc<Metrics>) -> Setting {
         metrics: Arc::clone(metrics),
         health: Health::waiting_for(&[CLICKHOUSE]),
         concurrent_inserts: 2,
+        tokens_come_first: true,
     }
 }
 
@@ -139,6 +154,49 @@ async fn a_retry_sends_the_very_same_bytes_under_the_same_token() {
     assert_eq!(metrics.outcome(Outcome::Inserted).get(), 10);
     assert_eq!(metrics.faults("retry").get(), 3);
     assert!(!loader.is_failing() && loader.setting().health.obstacles().is_empty());
+}
+
+/// The tokens that are sent where the first attempt fails, of a store that may have tokens without rows, or not.
+async fn sent_after_a_failure(tokens_come_first: bool, lost: &[&'static str], erased: &[Span]) -> Vec<(String, Bytes)> {
+    let metrics = metrics();
+    let answer = |number, _| if number == 0 { Err(again()) } else { Ok(()) };
+    let store = Scripted { lost: lost.to_vec(), erased: erased.to_vec(), ..Scripted::new(answer) };
+    let sent = Arc::clone(&store.sent);
+    let loader = Loader::new(store, Topic::default(), Setting { tokens_come_first, ..setting(&metrics) });
+    loader.load(batch(&metrics, &hits(10))).await.unwrap();
+    assert_eq!(metrics.outcome(Outcome::Inserted).get(), 10);
+    let sent = sent.lock().unwrap();
+    sent[1..].to_vec()
+}
+
+/// ClickHouse was killed when it had written the token down, and the part had no name yet.
+#[tokio::test(start_paused = true)]
+async fn what_clickhouse_says_to_have_and_has_not_is_inserted_again() {
+    let tokens = |sent: &[(String, Bytes)]| -> Vec<String> {
+        sent.iter().map(|(token, _)| token.strip_prefix(PREFIX).unwrap().to_owned()).collect()
+    };
+    let sent = sent_after_a_failure(true, &["0-9"], &[]).await;
+    assert_eq!(tokens(&sent), ["0-9", "0-9/1"]);
+    assert_eq!(sent[0].1, sent[1].1, "all of it");
+    let sent = sent_after_a_failure(true, &["0-9", "0-9/1"], &[]).await;
+    assert_eq!(tokens(&sent), ["0-9", "0-9/1", "0-9/2"], "killed there, too");
+    let sent = sent_after_a_failure(true, &["0-9", "0-9/1", "0-9/2", "0-9/3"], &[]).await;
+    assert_eq!(sent.len(), 4, "it does not go on for ever");
+    let sent = sent_after_a_failure(true, &[], &[]).await;
+    assert_eq!(tokens(&sent), ["0-9"], "what is there is not");
+    let sent = sent_after_a_failure(false, &["0-9"], &[]).await;
+    assert_eq!(tokens(&sent), ["0-9"], "nor where another replica may have it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_erased_since_is_not_inserted_again() {
+    let erased = [Span { first: 0, last: 3 }, Span { first: 8, last: 8 }];
+    let sent = sent_after_a_failure(true, &["0-9"], &erased).await;
+    let batch = batch(&metrics(), &hits(10));
+    let rest: Vec<_> = batch.rows.iter().filter(|row| [4, 5, 6, 7, 9].contains(&row.offset)).cloned().collect();
+    assert_eq!(sent[1].1, Bytes::from(batch.part(&rest, &reader()).unwrap().frames));
+    let all = [Span { first: 0, last: 9 }];
+    assert_eq!(sent_after_a_failure(true, &["0-9"], &all).await.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

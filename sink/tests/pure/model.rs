@@ -4,16 +4,16 @@
 //! nothing fails any more.
 //!
 //! The ledger and the lists are the sink's own. What is around them is modelled: a group that takes commits from the
-//! member of the current generation only, a ClickHouse that remembers the last tokens, and a network that holds an
-//! insert for as long as it likes. The search goes breadth first, so that what it finds is a shortest way.
+//! member of the current generation only, a ClickHouse that remembers the last tokens and may be killed when it has written
+//! one down and not the rows, and a network that holds an insert for as long as it likes. The search goes breadth first, so that what it finds is a shortest way.
 
 use std::collections::{HashSet, VecDeque};
 
 use sink::intents::{Range, read};
 use sink::ledger::{Commit, Ledger};
 
-/// Offsets in the partition.
-const OFFSETS: i64 = 2;
+/// Most offsets in the partition.
+const OFFSETS: usize = 2;
 /// Times that a partition is assigned, that a sink crashes, and that one range is sent by one owner.
 const ASSIGNMENTS: u8 = 2;
 const SENDS: u8 = 2;
@@ -25,6 +25,8 @@ const PATIENCE: usize = 50;
 /// What is searched.
 #[derive(Debug, Clone, Copy)]
 struct Rules {
+    /// Offsets in the partition.
+    offsets: i64,
     /// Tokens that ClickHouse remembers.
     window: usize,
     /// Whether commits list what is on its way.
@@ -35,12 +37,26 @@ struct Rules {
     has_fences: bool,
     /// Whether what is made again waits for room in the list, as what is new does.
     replays_want_room: bool,
+    /// How often ClickHouse is killed when it has a token and not the rows.
+    kills: u8,
+    /// Whether it is asked for rows that it may know by their token only.
+    asks: bool,
 }
 
-const PROTOCOL: Rules =
-    Rules { window: 99, has_lists: true, waits_for_the_list: true, has_fences: true, replays_want_room: false };
+const PROTOCOL: Rules = Rules {
+    offsets: OFFSETS as i64,
+    window: 99,
+    has_lists: true,
+    waits_for_the_list: true,
+    has_fences: true,
+    replays_want_room: false,
+    kills: 0,
+    asks: true,
+};
 
 type Span = (i64, i64);
+/// What is inserted, and how often it was found to be missing.
+type Token = (Span, u8);
 /// What may happen next, and how it is then.
 type Steps = Vec<(String, World)>;
 
@@ -52,8 +68,25 @@ struct Owner {
     /// Listed by an earlier owner and not yet read again.
     replays: VecDeque<Span>,
     next: i64,
-    /// Cut and not yet acknowledged by ClickHouse, and how often each was sent.
-    open: Vec<(Span, u8)>,
+    /// Cut and not yet acknowledged.
+    open: Vec<Open>,
+}
+
+/// A range that a sink has cut.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Open {
+    token: Token,
+    sends: u8,
+    is_replay: bool,
+    /// ClickHouse says to have it, and may have no more than its token.
+    is_known: bool,
+}
+
+impl Open {
+    /// An attempt failed, or there may have been one of somebody else.
+    fn is_doubtful(&self) -> bool {
+        self.is_replay || self.sends > 1 || self.token.1 > 0
+    }
 }
 
 /// An insert on its way: from whom, and what.
@@ -61,7 +94,7 @@ struct Owner {
 struct Insert {
     sink: usize,
     generation: u8,
-    span: Span,
+    token: Token,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -73,8 +106,9 @@ struct World {
     /// overtaken by it.
     commits: [Option<(u8, Commit)>; 2],
     network: Vec<Insert>,
-    tokens: VecDeque<Span>,
-    rows: [u8; OFFSETS as usize],
+    tokens: VecDeque<Token>,
+    kills: u8,
+    rows: [u8; OFFSETS],
 }
 
 impl World {
@@ -86,7 +120,8 @@ impl World {
             commits: [None, None],
             network: Vec::new(),
             tokens: VecDeque::new(),
-            rows: [0; OFFSETS as usize],
+            kills: 0,
+            rows: [0; OFFSETS],
         }
     }
 
@@ -100,8 +135,9 @@ impl World {
         Some(format!("offset {missing} is acknowledged and not there"))
     }
 
-    fn is_complete(&self) -> bool {
-        self.committed.as_ref().is_some_and(|commit| commit.offset == OFFSETS) && self.rows == [1; OFFSETS as usize]
+    fn is_complete(&self, rules: &Rules) -> bool {
+        self.committed.as_ref().is_some_and(|commit| commit.offset == rules.offsets)
+            && self.rows[..rules.offsets as usize].iter().all(|rows| *rows == 1)
     }
 
     /// All that may happen next.
@@ -114,6 +150,7 @@ impl World {
                 self.cut(sink, owner, rules, &mut steps);
                 self.commit(sink, owner, &mut steps);
                 self.send(sink, owner, rules, &mut steps);
+                self.ask(sink, owner, &mut steps);
             }
             self.answer(sink, rules, &mut steps);
         }
@@ -157,14 +194,14 @@ impl World {
         // What was listed is cut as it was, everything else anywhere.
         let spans: Vec<Span> = match owner.replays.front() {
             Some(span) => vec![*span],
-            None => (owner.next..OFFSETS.min(owner.next + 2)).map(|last| (owner.next, last)).collect(),
+            None => (owner.next..rules.offsets.min(owner.next + 2)).map(|last| (owner.next, last)).collect(),
         };
         for span in spans {
             let mut world = self.clone();
             let Some(owner) = &mut world.sinks[sink] else { continue };
-            owner.replays.pop_front();
+            let is_replay = owner.replays.pop_front().is_some();
             owner.ledger.open(Range { epoch: "0".into(), first: span.0, last: span.1 });
-            owner.open.push((span, 0));
+            owner.open.push(Open { token: (span, 0), sends: 0, is_replay, is_known: false });
             owner.next = span.1 + 1;
             steps.push((format!("{sink} cuts {span:?}"), world));
         }
@@ -207,40 +244,79 @@ impl World {
     }
 
     fn send(&self, sink: usize, owner: &Owner, rules: &Rules, steps: &mut Steps) {
-        for (place, (span, sends)) in owner.open.iter().enumerate() {
-            if *sends == SENDS || (rules.waits_for_the_list && !owner.ledger.is_listed(span.0)) {
+        for (place, Open { token, sends, is_known, .. }) in owner.open.iter().enumerate() {
+            let (span, _) = token;
+            if *is_known || *sends == SENDS || (rules.waits_for_the_list && !owner.ledger.is_listed(span.0)) {
                 continue;
             }
             let mut world = self.clone();
-            world.network.push(Insert { sink, generation: owner.generation, span: *span });
+            world.network.push(Insert { sink, generation: owner.generation, token: *token });
             // In whatever order they were sent, they may arrive in any.
-            world.network.sort_by_key(|insert| (insert.span, insert.generation, insert.sink));
+            world.network.sort_by_key(|insert| (insert.token, insert.generation, insert.sink));
             if let Some(owner) = &mut world.sinks[sink] {
-                owner.open[place].1 += 1;
+                owner.open[place].sends += 1;
             }
-            steps.push((format!("{sink} sends {span:?}"), world));
+            steps.push((format!("{sink} sends {token:?}"), world));
         }
     }
 
     /// An insert arrives, and is answered or not.
     fn deliver(&self, rules: &Rules, steps: &mut Steps) {
-        for (place, Insert { sink, generation, span }) in self.network.iter().enumerate() {
+        for (place, Insert { sink, generation, token }) in self.network.iter().enumerate() {
             let mut unanswered = self.clone();
             unanswered.network.remove(place);
-            if !unanswered.tokens.contains(span) {
-                unanswered.tokens.push_back(*span);
+            if !unanswered.tokens.contains(token) {
+                unanswered.tokens.push_back(*token);
                 if unanswered.tokens.len() > rules.window {
                     unanswered.tokens.pop_front();
                 }
-                (span.0..=span.1).for_each(|offset| unanswered.rows[offset as usize] += 1);
+                if self.kills < rules.kills {
+                    let killed = Self { kills: self.kills + 1, ..unanswered.clone() };
+                    steps.push((
+                        format!("{sink}'s insert {token:?} arrives, ClickHouse is killed, not answered"),
+                        killed,
+                    ));
+                }
+                let ((first, last), _) = *token;
+                unanswered.rows[first as usize..=last as usize].iter_mut().for_each(|rows| *rows += 1);
             }
             let mut answered = unanswered.clone();
             if let Some(owner) = answered.sinks[*sink].as_mut().filter(|owner| owner.generation == *generation) {
-                owner.open.retain(|(open, _)| open != span);
-                owner.ledger.done(span.0);
-                steps.push((format!("{sink}'s insert {span:?} arrives"), answered));
+                owner.hear_of(*token, rules);
+                steps.push((format!("{sink}'s insert {token:?} arrives"), answered));
             }
-            steps.push((format!("{sink}'s insert {span:?} arrives, not answered"), unanswered));
+            steps.push((format!("{sink}'s insert {token:?} arrives, not answered"), unanswered));
+        }
+    }
+
+    /// Looks whether rows are there that ClickHouse says to have. Those that are not are sent again under another token.
+    fn ask(&self, sink: usize, owner: &Owner, steps: &mut Steps) {
+        for (place, Open { token: ((first, last), _), .. }) in
+            owner.open.iter().enumerate().filter(|(_, open)| open.is_known)
+        {
+            let mut world = self.clone();
+            let Some(owner) = &mut world.sinks[sink] else { continue };
+            if self.rows[*first as usize..=*last as usize].iter().all(|rows| *rows > 0) {
+                owner.open.remove(place);
+                owner.ledger.done(*first);
+            } else {
+                let open = &mut owner.open[place];
+                (open.token.1, open.sends, open.is_known) = (open.token.1 + 1, 0, false);
+            }
+            steps.push((format!("{sink} asks for {first} to {last}"), world));
+        }
+    }
+}
+
+impl Owner {
+    /// ClickHouse says to have what was sent.
+    fn hear_of(&mut self, token: Token, rules: &Rules) {
+        let Some(place) = self.open.iter().position(|open| open.token == token) else { return };
+        if rules.asks && self.open[place].is_doubtful() {
+            self.open[place].is_known = true;
+        } else {
+            self.open.remove(place);
+            self.ledger.done(token.0.0);
         }
     }
 }
@@ -251,7 +327,7 @@ impl World {
     fn ends_well(&self, rules: &Rules, good: &mut HashSet<Self>) -> bool {
         let mut way = Vec::new();
         let mut world = self.clone();
-        while !world.is_complete() && !good.contains(&world) {
+        while !world.is_complete(rules) && !good.contains(&world) {
             let Some(next) = world.next_without_failure(rules).filter(|_| way.len() < PATIENCE) else { return false };
             way.push(std::mem::replace(&mut world, next));
         }
@@ -277,8 +353,9 @@ impl World {
         let owner = self.sinks[sink].as_ref()?;
         // It sends each range as often as it takes.
         let mut patient = owner.clone();
-        patient.open.iter_mut().for_each(|(_, sends)| *sends = 0);
-        let kinds: [&dyn Fn(&mut Steps); 5] = [
+        patient.open.iter_mut().for_each(|open| open.sends = 0);
+        let kinds: [&dyn Fn(&mut Steps); 6] = [
+            &|steps| self.ask(sink, owner, steps),
             &|steps| self.deliver(rules, steps),
             &|steps| self.answer(sink, rules, steps),
             &|steps| self.commit(sink, owner, steps),
@@ -345,6 +422,21 @@ fn each_offset_lands_once_whatever_happened() {
     println!("{} worlds in {:?}", found.worlds, started.elapsed());
     assert_eq!(found.fault, None);
     assert!(found.worlds > 10_000, "{}", found.worlds);
+}
+
+/// It knows a token then and has no row of it. Tokens are of one range each, so that one offset tells all.
+#[test]
+fn each_offset_lands_once_though_clickhouse_is_killed() {
+    let (rules, mut good) = (Rules { kills: 2, offsets: 1, ..PROTOCOL }, HashSet::new());
+    let found = search(&rules, &mut |world| world.fault().or_else(|| stuck(world, &rules, &mut good)));
+    println!("{} worlds", found.worlds);
+    assert_eq!(found.fault, None);
+}
+
+#[test]
+fn what_is_not_asked_for_is_lost_with_clickhouse() {
+    let way = fails(Rules { kills: 1, asks: false, ..PROTOCOL });
+    assert!(way.contains("ClickHouse is killed") && way.ends_with("acknowledged and not there"), "{way}");
 }
 
 fn fails(rules: Rules) -> String {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use service::health::Health;
+use sink::audit::report::Span;
 use sink::dead_letters::{Graveyard, Letter};
 use sink::error::ExitCode;
 use sink::fault::{CLASSES, Fault};
@@ -67,7 +68,12 @@ impl Store for Scripted {
         Ok(())
     }
 
-    async fn stored(&self, _: i32, _: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
+    async fn stored(&self, _: i32, offsets: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
+        let stored = self.stored.lock().unwrap();
+        Ok(offsets.filter(|offset| stored.iter().any(|(first, last)| (first..=last).contains(&offset))).collect())
+    }
+
+    async fn erased(&self, _: i32, _: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
         Ok(Vec::new())
     }
 
@@ -171,6 +177,7 @@ impl Troubles {
             metrics: Arc::clone(metrics),
             health: Health::waiting_for(&[CLICKHOUSE]),
             concurrent_inserts: 2,
+            tokens_come_first: true,
         };
         let values: Vec<_> = (0..self.messages.len() as i64).map(|offset| self.value(offset)).collect();
         let loader = Loader::new(store, topic, setting);
