@@ -233,6 +233,40 @@ fn a_client_that_does_not_read_its_answers_is_let_go() {
     drop(silent);
 }
 
+/// Connects with next to no room for answers.
+fn connect_narrowly(collector: &Fixture) -> TcpStream {
+    let connected = collector.runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1024).unwrap();
+        socket.connect(collector.address).await.unwrap().into_std().unwrap()
+    });
+    connected.set_nonblocking(false).unwrap();
+    connected
+}
+
+/// Nor is one whose pixels come one by one, each when the last was answered.
+#[test]
+fn a_client_that_does_not_read_the_answers_of_pixels_is_let_go() {
+    let collector = Fixture::start(&["--body-timeout", "1", "--idle-timeout", "60"]);
+    let before = collector.metrics.connections.get();
+    let mut silent = connect_narrowly(&collector);
+    collector.until("it is connected", || collector.metrics.connections.get() > before);
+    let (mut sent, mut is_over) = (0, false);
+    // What no broker is waited for fills the buffers sooner.
+    while !is_over {
+        // The last one may come to a closed door.
+        drop(silent.write_all(b"GET /p.gif?site=unknown HTTP/1.1\r\nhost: x\r\n\r\n"));
+        sent += 1;
+        let began = Instant::now();
+        while collector.metrics.received.get() < sent && !is_over {
+            is_over = collector.metrics.connections.get() == before;
+            assert!(began.elapsed() < Duration::from_secs(30), "its {sent}th pixel is held up for ever");
+            std::thread::yield_now();
+        }
+    }
+    assert!(sent > 1, "some were answered");
+}
+
 /// Whoever does not read, or does not ask to the end, does not keep the collector from draining before its deadline.
 #[test]
 fn the_end_waits_for_no_client() {

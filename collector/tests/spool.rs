@@ -5,10 +5,10 @@
 mod support;
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::Duration;
 
-use support::{Fixture, POST, header, status_of};
+use support::{Fixture, POST, connect, header, status_of};
 
 fn with_spool(folder: &std::path::Path, more: &[&str]) -> Fixture {
     let spool = ["--spool", folder.to_str().unwrap()];
@@ -84,6 +84,27 @@ fn what_kafka_acknowledges_late_is_not_published_again() {
     collector.until("hits go to the broker again", || outcome(&collector, "0", 2).1 == "accepted");
     assert_eq!(published(&collector)["0"], [1, 2]);
     collector.assert_outcomes_add_up();
+}
+
+/// Neither where the answer comes at the end, while a client that never asks to the end is waited for.
+#[test]
+fn what_kafka_acknowledges_at_the_end_is_not_published_by_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut collector = with_spool(folder.path(), &["--shutdown-deadline", "6"]);
+    collector.broker.broker_round_trip_time(1, Duration::from_millis(2500)).unwrap();
+    assert_eq!(outcome(&collector, "a", 1), (200, "spooled".to_owned()));
+    let mut slow = connect(collector.address);
+    slow.write_all(b"POST /v1/hits HTTP/1.1\r\nhost: x\r\ncontent-length: 15\r\nexpect: 100-continue\r\n\r\n").unwrap();
+    slow.read_exact(&mut [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()]).unwrap();
+    collector.shutdown.cancel();
+    let task = collector.task.take().unwrap();
+    collector.runtime.block_on(task).unwrap();
+    collector.broker.broker_round_trip_time(1, Duration::ZERO).unwrap();
+    assert_eq!(collector.hits(|_, _| ()), 1);
+    drop(slow);
+    let next = with_spool(folder.path(), &[]);
+    next.until("nothing is in the spool", || next.metrics.spool_bytes.get() == 0);
+    assert_eq!(next.metrics.spool_published.get(), 0);
 }
 
 #[test]
