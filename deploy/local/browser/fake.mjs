@@ -16,6 +16,7 @@ const SITES = {
   demo: SITE,
   "demo-consent": { ...SITE, consent: "required" },
   "demo-drop": { ...SITE, signals: "drop" },
+  "demo-cookieless": { ...SITE, cookieless: true },
 };
 
 const KINDS = {

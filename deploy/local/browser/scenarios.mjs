@@ -304,6 +304,40 @@ export const scenarios = [
     },
   },
   {
+    name: "cookieless",
+    title: "a site without cookies",
+    site: "cookieless",
+    async run(visitor) {
+      const introduce = async () => {
+        await visitor.open("/contact.html");
+        await visitor.page.fill("[name=name]", "Grace Hopper");
+        await visitor.page.fill("[name=email]", "grace@navy.example");
+        await visitor.page.click("#quotation button");
+      };
+      await introduce();
+      await visitor.rows((rows) => ofKind(rows, "form").length >= 1);
+      await visitor.open("/pricing.html");
+      const rows = await visitor.rows((found) => ofKind(found, "page_view").length >= 2);
+      check("page views", paths(ofKind(rows, "page_view")), ["/contact.html", "/pricing.html"]);
+      check("nobody is recognised", rows.filter(isRecognised).length, 0);
+      check("of one day it is one visitor", new Set(rows.map((row) => row.visitor_id)).size, 1);
+      check("what was given is kept", ofKind(rows, "form")[0]?.contact_email, "grace@navy.example");
+      check("that is no objection", rows[0]?.signal, "none");
+      check("no cookies", await visitor.cookies(), []);
+      check("nothing stored", await visitor.stored(), []);
+      await visitor.open("/privacy.html");
+      await visitor.page.waitForFunction(() => window.hitmeter?.loaded);
+      await visitor.page.click("#opt-out");
+      const cookies = await until(visitor.cookies, (names) => names.length);
+      check("opted out: that alone is kept", cookies, ["hitmeter_opt_out"]);
+      await introduce();
+      const after = await visitor.rows((found) => ofKind(found, "form").length >= 2);
+      const out = ofKind(after, "form")[1];
+      check("opted out: the reason", out?.signal, "opt_out");
+      check("opted out: no contact", (out?.contact_email || "") + (out?.contact_name || ""), "");
+    },
+  },
+  {
     name: "retry",
     title: "failed sends",
     heartbeat: 60,

@@ -2,9 +2,10 @@
 //
 //   DEMO_URL=http://127.0.0.1:8000 COLLECTOR_URL=http://127.0.0.1:8080 CLICKHOUSE_URL=http://127.0.0.1:8123 node visit.mjs
 //
-// DATABASE (hitmeter), CLICKHOUSE_USER, CLICKHOUSE_PASSWORD, CHROMIUM (/usr/bin/chromium); keys of three sites whose
+// DATABASE (hitmeter), CLICKHOUSE_USER, CLICKHOUSE_PASSWORD, CHROMIUM (/usr/bin/chromium); keys of four sites whose
 // origins include the demo's: SITE (demo: no consent needed), SITE_CONSENT (demo-consent: consent required), SITE_DROP
-// (demo-drop: hits under a signal are dropped). Names of scenarios as arguments run only these.
+// (demo-drop: hits under a signal are dropped), SITE_COOKIELESS (demo-cookieless). Names of scenarios as arguments run only
+// these.
 
 import { check, close, fail } from "./report.mjs";
 import { scenarios } from "./scenarios.mjs";
@@ -33,6 +34,7 @@ const sites = {
   plain: env.SITE || "demo",
   consent: env.SITE_CONSENT || "demo-consent",
   drop: env.SITE_DROP || "demo-drop",
+  cookieless: env.SITE_COOKIELESS || "demo-cookieless",
 };
 
 const wanted = process.argv.slice(2);
