@@ -56,11 +56,14 @@ pub async fn write(clickhouse: &ClickHouse, notes: &Notes) -> Result<(), Fault> 
     insert(clickhouse, &corrected, &cards).await
 }
 
-/// The names are data of the insert, which ClickHouse keeps no record of, and not part of its statement.
+/// The names are data of the insert, which ClickHouse keeps no record of, and not part of its statement. Each has a token of its
+/// own: killed at the wrong moment, ClickHouse may know a block and have it not.
 async fn insert(clickhouse: &ClickHouse, into: &str, rows: &[String]) -> Result<(), Fault> {
     for some in rows.chunks(AT_ONCE) {
         let statement = format!("INSERT INTO {into} SETTINGS async_insert = 0 VALUES {}", some.join(", "));
-        clickhouse.execute_with(&statement, &STATEMENT).await?;
+        let token = Uuid::now_v7().to_string();
+        let settings = [&STATEMENT[..], &[("insert_deduplication_token", &token)]].concat();
+        clickhouse.execute_with(&statement, &settings).await?;
     }
     Ok(())
 }
