@@ -6,14 +6,15 @@ mod common;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::bed::{Bed, PARTITIONS, RECEIVED, end, look, message, raw_hit, without_files};
 use common::{Files, mmdb, until};
-use enricher::metrics::Outcome;
+use enricher::metrics::{Metrics, Outcome};
 use enricher::options::{Command, PartnersCommand, RunOptions, read};
 use enricher::partners::command;
 use enricher::start;
+use prometheus::core::Collector;
 use rdkafka::message::Message;
 use schemas::codec::decode_all;
 use schemas::topics::visitor_key;
@@ -298,6 +299,67 @@ async fn no_hit_is_lost_while_workers_come_and_go() {
         assert_eq!(metrics.received.get(), metrics.outcomes(), "every hit read has one outcome");
         assert!(metrics.received.get() > 0, "both worked");
     }
+}
+
+/// What is shown as lag, by partition.
+fn lags(metrics: &Metrics) -> BTreeMap<i32, i64> {
+    let families = metrics.lag.collect();
+    let shown = families[0].get_metric().iter();
+    shown.map(|one| (one.get_label()[0].value().parse().unwrap(), one.get_gauge().get_value() as i64)).collect()
+}
+
+fn no_lag() -> BTreeMap<i32, i64> {
+    (0..PARTITIONS).map(|partition| (partition, 0)).collect()
+}
+
+/// In a transaction the offsets are the producer's, so that the consumer's client knows nothing of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lag_is_what_is_not_committed() {
+    let Some(stack) = local::stack_or_skip("the_lag_is_what_is_not_committed") else { return };
+    for delivery in ["exactly-once", "at-least-once"] {
+        let bed = Bed::new(stack, delivery);
+        let words = |delay: &str| {
+            let own = [format!("--delivery={delivery}"), format!("--batch-delay={delay}")];
+            without_files().into_iter().chain(own).collect::<Vec<_>>()
+        };
+        let hits: Vec<_> = (0..200).map(|number| message(&raw_hit(1, number))).collect();
+        let (running, shutdown) = bed.start(&words("50")).await;
+        bed.send("hits.raw", &hits[..100]);
+        until("all is committed", || bed.uncommitted() == 0).await;
+        until("no hit waits", || lags(&running.metrics) == no_lag()).await;
+        end(running, shutdown).await;
+
+        bed.send("hits.raw", &hits[100..]);
+        let (running, shutdown) = bed.start(&words("6000")).await;
+        until("a batch waits", || lags(&running.metrics).values().sum::<i64>() == 100).await;
+        until("no hit waits", || lags(&running.metrics) == no_lag()).await;
+        assert_eq!(bed.uncommitted(), 0);
+        end(running, shutdown).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_gives_a_partition_up_shows_no_lag_of_it_any_more() {
+    let Some(stack) = local::stack_or_skip("who_gives_a_partition_up_shows_no_lag_of_it_any_more") else { return };
+    let bed = Bed::new(stack, "handed");
+    let (first, first_shutdown) = bed.start(&without_files()).await;
+    let hits: Vec<_> = (0..200).map(|number| message(&raw_hit(number, number))).collect();
+    bed.send("hits.raw", &hits);
+    until("no hit waits", || bed.uncommitted() == 0 && lags(&first.metrics) == no_lag()).await;
+    let (second, second_shutdown) = bed.start(&without_files()).await;
+    let shown = || (lags(&first.metrics), lags(&second.metrics));
+    until("each shows its own", || {
+        let (of_first, of_second) = shown();
+        !of_first.is_empty() && !of_second.is_empty() && of_first.len() + of_second.len() == PARTITIONS as usize
+    })
+    .await;
+    // Time for the client to tell again of what it has no longer.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (of_first, of_second) = shown();
+    assert_eq!(of_first.len() + of_second.len(), PARTITIONS as usize, "{of_first:?} {of_second:?}");
+    assert_eq!(of_first.into_iter().chain(of_second).collect::<BTreeMap<_, _>>(), no_lag());
+    end(first, first_shutdown).await;
+    end(second, second_shutdown).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@
 //! 5. Whether a commit succeeded is never guessed: it is tried until the brokers say, or the producer is given up. The
 //!    next one of its name waits until the brokers know how it ended, and only then does this worker join the group.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,8 +112,9 @@ pub struct Batch {
     windows: Mutex<Windows>,
     /// Where partitions must be read again.
     rewind: Mutex<BTreeMap<i32, i64>>,
-    /// Partitions that are known to be read from where the group committed.
-    begun: Mutex<BTreeSet<i32>>,
+    /// The partitions of this worker, and behind which offset each goes on after what is committed. That is not known before
+    /// the first hit of a partition, which is held against what the group committed.
+    positions: Mutex<BTreeMap<i32, Option<i64>>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -135,7 +136,7 @@ impl Batch {
             tally,
             windows,
             rewind: Mutex::default(),
-            begun: Mutex::default(),
+            positions: Mutex::default(),
         }
     }
 
@@ -194,12 +195,30 @@ impl Batch {
     /// True where a partition is known to be read from where the group committed.
     #[must_use]
     pub fn has_begun(&self, partition: i32) -> bool {
-        locked(&self.begun).contains(&partition)
+        locked(&self.positions).get(&partition).is_some_and(Option::is_some)
     }
 
-    /// Says that a partition is read from where the group committed.
-    pub fn begin(&self, partition: i32) {
-        locked(&self.begun).insert(partition);
+    /// Says that a partition is read from where the group committed, and where that is.
+    pub fn begin(&self, partition: i32, offset: i64) {
+        locked(&self.positions).insert(partition, Some(offset));
+    }
+
+    /// Says that this worker has more partitions now.
+    pub fn hold(&self, partitions: &TopicPartitionList) {
+        let mut positions = locked(&self.positions);
+        for element in partitions.elements() {
+            positions.entry(element.partition()).or_default();
+        }
+    }
+
+    /// How many hits of a partition, which ends at `end`, are not committed; nothing where that is not this worker's. The
+    /// client does not know it: it is not told of the offsets that a producer commits. `next` is what it reads next, which
+    /// counts before it was given a hit.
+    #[must_use]
+    pub fn lag(&self, partition: i32, next: i64, end: i64) -> Option<i64> {
+        let position = locked(&self.positions).get(&partition)?.unwrap_or(next);
+        // Below zero: not known yet.
+        (position >= 0 && end >= 0).then(|| (end - position).max(0))
     }
 
     /// Ends the batch: commits all that was sent, and its offsets.
@@ -318,6 +337,10 @@ impl Batch {
 
     fn end(&self) {
         let progress = std::mem::take(&mut *self.progress());
+        let mut positions = locked(&self.positions);
+        for (partition, next) in progress.next {
+            positions.insert(partition, Some(next));
+        }
         if let Some(began) = progress.began {
             self.metrics.batch_duration.observe(began.elapsed().as_secs_f64());
         }
@@ -330,7 +353,7 @@ impl Batch {
             progress.next.remove(&element.partition());
             progress.first.remove(&element.partition());
             locked(&self.rewind).remove(&element.partition());
-            locked(&self.begun).remove(&element.partition());
+            locked(&self.positions).remove(&element.partition());
             self.windows().forget(element.partition());
         }
     }

@@ -55,10 +55,9 @@ impl ClientContext for Membership {
     fn stats(&self, statistics: Statistics) {
         for topic in statistics.topics.values() {
             for partition in topic.partitions.values() {
-                // Below zero: not known, or not ours.
-                if partition.partition >= 0 && partition.consumer_lag >= 0 {
-                    let label = partition.partition.to_string();
-                    self.metrics.lag.with_label_values(&[&label]).set(partition.consumer_lag);
+                let number = partition.partition;
+                if let Some(lag) = self.batch.lag(number, partition.next_offset, partition.ls_offset) {
+                    self.metrics.lag.with_label_values(&[&number.to_string()]).set(lag);
                 }
             }
         }
@@ -92,6 +91,7 @@ impl ConsumerContext for Membership {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 tracing::info!(partitions = partitions.count(), "partitions assigned");
+                self.batch.hold(partitions);
                 self.health.met(WORKERS);
             }
             Rebalance::Revoke(_) => {}

@@ -258,7 +258,7 @@ impl Worker {
             return Ok(true);
         }
         let committed = self.committed(message.topic(), partition, consumer)?;
-        batch.begin(partition);
+        batch.begin(partition, committed.unwrap_or_default().max(message.offset()));
         let Some(committed) = committed.filter(|committed| *committed > message.offset()) else { return Ok(true) };
         tracing::warn!(
             partition,
