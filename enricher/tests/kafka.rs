@@ -122,14 +122,18 @@ async fn hits_find_their_way_on_either_broker() {
     assert_eq!((metrics.received.get(), metrics.outcomes()), (100, 100));
 }
 
-async fn partners(bed: &Bed, words: &[&str]) -> Result<String, command::CommandError> {
+fn partners_command(bed: &Bed, words: &[&str]) -> PartnersCommand {
     let words: Vec<String> =
         ["enricher", "partners"].iter().chain(words).map(ToString::to_string).chain(bed.kafka_words()).collect();
     let Command::Partners { command } = read(words.into_iter().map(Into::into)).unwrap().command else {
         panic!("not a partners command");
     };
+    *command
+}
+
+async fn partners(bed: &Bed, words: &[&str]) -> Result<String, command::CommandError> {
     let mut output = Vec::new();
-    match *command {
+    match partners_command(bed, words) {
         PartnersCommand::Import(options) => command::import(options, &mut output).await?,
         PartnersCommand::List(options) => command::list(options, &mut output).await?,
         PartnersCommand::Remove(options) => command::remove(options, &mut output).await?,
@@ -200,6 +204,29 @@ async fn partner_records_are_published_matched_listed_and_removed() {
     assert_eq!(partners(&bed, &["remove", "--partner", "acme"]).await.unwrap(), "3 records removed\n");
     assert_eq!(partners(&bed, &["list"]).await.unwrap(), "");
     end(running, shutdown).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cant_be_read_hinders_no_other_and_can_be_removed() {
+    let Some(stack) = local::stack_or_skip("a_record_that_cant_be_read_hinders_no_other_and_can_be_removed") else {
+        return;
+    };
+    let bed = Bed::new(stack, "unreadable");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.csv");
+    std::fs::write(&file, RECORDS).unwrap();
+    partners(&bed, &["import", file.to_str().unwrap()]).await.unwrap();
+    // As a later version may write it.
+    let unreadable = (b"email_domain\0example.org\0\0acme".to_vec(), b"\xc3\x01unknown!body".to_vec());
+    bed.send("partners", &[unreadable]);
+
+    let PartnersCommand::List(options) = partners_command(&bed, &["list"]) else { panic!("not list") };
+    let mut output = Vec::new();
+    let told = command::list(options, &mut output).await.unwrap_err().to_string();
+    assert!(told.contains("1 of the records") && told.contains("upgrade"), "{told}");
+    assert_eq!(String::from_utf8(output).unwrap().lines().count(), 4, "the others are listed");
+    assert_eq!(partners(&bed, &["remove", "--partner", "acme"]).await.unwrap(), "5 records removed\n");
+    assert_eq!(partners(&bed, &["list"]).await.unwrap(), "");
 }
 
 /// GeoLite2-ASN has no domains; files in the layouts of IPinfo do.

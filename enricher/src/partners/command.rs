@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use schemas::topics::PARTNERS;
 use schemas::{MatchKind, PartnerRecord, Reader, RecordKey, WireError, Writer};
 use service::compacted::ReadError;
@@ -57,6 +57,14 @@ pub enum CommandError {
     /// The topic says nothing.
     #[error("the brokers did not answer for {0:?}; are they up, and is --kafka-brokers right?")]
     Silent(Duration),
+    /// Records can't be read, as where a later version wrote them.
+    #[error("{count} of the records can't be read, and are not listed; of the first: {cause}")]
+    Unreadable {
+        /// How many.
+        count: usize,
+        /// Why the first of them can't.
+        cause: WireError,
+    },
     /// The registry, where there is one, does not take the schema.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -106,15 +114,29 @@ fn read_file(path: &Path) -> Result<file::Parsed, CommandError> {
 /// Prints the records that match a filter, one JSON object a line, as `import` reads them.
 ///
 /// # Errors
-/// Where the topic can't be read.
+/// Where the topic can't be read, or records in it can't; the others are printed then.
 pub async fn list(options: ListOptions, output: &mut impl Write) -> Result<(), CommandError> {
     let filter = Wanted::of(&options.filter)?;
     let kafka = options.kafka;
-    let records = blocking(move || read_all(&kafka, &filter)).await?;
+    let records = blocking(move || {
+        let reader = Reader::new::<PartnerRecord<'_>>(kafka.registry())?;
+        read_all(&kafka, &filter, |message| match record_of(&reader, message) {
+            Err(error) if error.is_transient() => Err(error.into()),
+            record => Ok(record.transpose()),
+        })
+    })
+    .await?;
+    let (mut count, mut first) = (0, None);
     for record in records.into_values() {
-        writeln!(output, "{}", file::to_json(&record))?;
+        match record {
+            Ok(record) => writeln!(output, "{}", file::to_json(&record))?,
+            Err(cause) => {
+                count += 1;
+                first.get_or_insert(cause);
+            }
+        }
     }
-    Ok(())
+    first.map_or(Ok(()), |cause| Err(CommandError::Unreadable { count, cause }))
 }
 
 /// Removes the records that match a filter, and says how many.
@@ -129,9 +151,10 @@ pub async fn remove(options: RemoveOptions, output: &mut impl Write) -> Result<(
     let filter = Wanted::of(&options.filter)?;
     let kafka = options.kafka;
     let removed = blocking(move || {
-        let keys: Vec<_> = read_all(&kafka, &filter)?.into_keys().collect();
+        // What can't be read can still be removed.
+        let keys = read_all(&kafka, &filter, |message| Ok(message.payload().map(|_| ())))?;
         let count = keys.len();
-        publish(&kafka, keys.into_iter().map(|key| (key, None)))?;
+        publish(&kafka, keys.into_keys().map(|key| (key, None)))?;
         Ok::<_, CommandError>(count)
     })
     .await?;
@@ -195,9 +218,12 @@ impl Wanted {
     }
 }
 
-/// The records that are in the topic now and match, by key.
-fn read_all(kafka: &KafkaOptions, wanted: &Wanted) -> Result<BTreeMap<Vec<u8>, PartnerRecord<'static>>, CommandError> {
-    let reader = Reader::new::<PartnerRecord<'_>>(kafka.registry())?;
+/// What is in the topic now of the records that match, by key; `value_of` a message is nothing where it removes one.
+fn read_all<Value>(
+    kafka: &KafkaOptions,
+    wanted: &Wanted,
+    value_of: impl Fn(&BorrowedMessage<'_>) -> Result<Option<Value>, CommandError>,
+) -> Result<BTreeMap<Vec<u8>, Value>, CommandError> {
     let mut topic = topic::open(kafka, None)?;
     let mut records = BTreeMap::new();
     let mut heard = std::time::Instant::now();
@@ -206,8 +232,8 @@ fn read_all(kafka: &KafkaOptions, wanted: &Wanted) -> Result<BTreeMap<Vec<u8>, P
             heard = std::time::Instant::now();
             let key = message.key().unwrap_or_default();
             if RecordKey::read(key).is_some_and(|key| wanted.takes(&key)) {
-                match record_of(&reader, &message)? {
-                    Some(record) => records.insert(key.to_vec(), record),
+                match value_of(&message)? {
+                    Some(value) => records.insert(key.to_vec(), value),
                     None => records.remove(key),
                 };
             }
