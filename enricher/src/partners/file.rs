@@ -371,6 +371,16 @@ mod tests {
     }
 
     #[test]
+    fn a_company_has_one_domain_whichever_of_its_hosts_is_given() {
+        let text = "partner,match_kind,match_value,company_domain,permitted_uses\n\
+                    acme,company_domain,www.example.co.uk,WWW.Example.co.uk,measurement\n\
+                    acme,email_domain,mail.example.com,mail.example.com,measurement\n";
+        let records = parse(text, Format::Csv, NOW).records;
+        let domains: Vec<_> = records.iter().map(|one| (&*one.match_value, &*one.company_domain)).collect();
+        assert_eq!(domains, [("example.co.uk", "example.co.uk"), ("mail.example.com", "example.com")]);
+    }
+
+    #[test]
     fn what_is_printed_is_read_as_the_same() {
         let text = "partner,match_kind,match_value,site,permitted_uses,valid_until,attribute.a b\n\
                     acme,email_domain,example.com,demo,measurement,2027-01-31T12:00:00Z,\"x\"\"y\"\n";

@@ -19,7 +19,8 @@ pub fn normalise(kind: MatchKind, value: &str) -> Result<String, String> {
         MatchKind::Unknown => Err("a record needs one of the known kinds of matching".to_owned()),
         MatchKind::IpRange => range(value).map(|range| range.to_string()),
         MatchKind::EmailHash => email_hash(value),
-        MatchKind::EmailDomain | MatchKind::CompanyDomain => domain(value),
+        MatchKind::EmailDomain => domain(value),
+        MatchKind::CompanyDomain => domain(value).map(|name| psl::domain_str(&name).unwrap_or(&name).to_owned()),
         MatchKind::VisitorId => Ok(value.to_owned()),
     }
 }
@@ -63,7 +64,8 @@ mod tests {
             (MatchKind::IpRange, "2001:DB8::1/32", "2001:db8::/32"),
             (MatchKind::EmailHash, hash, &hash.to_lowercase()),
             (MatchKind::EmailDomain, "Example.COM.", "example.com"),
-            (MatchKind::CompanyDomain, "bücher.example.org", "xn--bcher-kva.example.org"),
+            (MatchKind::EmailDomain, "bücher.example.org", "xn--bcher-kva.example.org"),
+            (MatchKind::CompanyDomain, "www.Bücher.example", "xn--bcher-kva.example"),
             (MatchKind::VisitorId, " V-1 ", "V-1"),
         ] {
             assert_eq!(normalise(kind, value).as_deref(), Ok(expected));
