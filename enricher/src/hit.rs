@@ -385,6 +385,20 @@ mod tests {
         assert!(matches!(Obstacle::from(WireError::from(unreachable)), Obstacle::Later(_)));
     }
 
+    /// Who may not ask it, or asks too often, is told nothing of the hit.
+    #[test]
+    fn a_registry_that_refuses_whoever_asks_is_waited_for() {
+        let refused = |status| {
+            let error =
+                schemas::registry::RegistryError::Refused { url: String::new(), status, message: String::new() };
+            Obstacle::from(WireError::from(error))
+        };
+        for status in [401, 403, 408, 429] {
+            assert!(matches!(refused(status), Obstacle::Later(_)), "{status}");
+        }
+        assert!(matches!(refused(404), Obstacle::Dead { reason: DeadReason::SchemaUnknown, .. }));
+    }
+
     #[test]
     fn a_dead_letter_holds_what_is_needed_to_try_again() {
         let coordinates = Coordinates { topic: "hits.raw", partition: 3, offset: 77 };

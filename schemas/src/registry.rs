@@ -30,10 +30,14 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// True where the same question may be answered later.
+    /// True where the same question may be answered later: also where it is refused because of who asks, or how often. Only
+    /// that there is no such schema, that it is none or that it fits no earlier one says something about the schema.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => !matches!(status, 404 | 409 | 422),
+        }
     }
 }
 
