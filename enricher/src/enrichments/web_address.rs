@@ -10,6 +10,10 @@ use url::Url;
 
 use crate::data::LONGEST_HOST;
 
+/// Longer than any host, in whatever letters, with a user's name before it, bytes. To bring a host into its ASCII form takes
+/// time that grows with the square of its labels' lengths.
+const LONGEST_AUTHORITY: usize = 2_048;
+
 /// The parts of an address that tell something.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Address<'a> {
@@ -34,7 +38,12 @@ pub(super) fn read(text: &str) -> Option<Address<'_>> {
 
 fn parse(text: &str) -> Option<Address<'static>> {
     let text = text.trim();
-    let address = if text.starts_with("//") { Url::parse(&format!("https:{text}")) } else { Url::parse(text) }.ok()?;
+    let text = if text.starts_with("//") { Cow::Owned(format!("https:{text}")) } else { Cow::Borrowed(text) };
+    let text = without_breaks(text);
+    if authority(&text).len() > LONGEST_AUTHORITY {
+        return None;
+    }
+    let address = Url::parse(&text).ok()?;
     // The standard lower-cases hosts of the web, but not of other schemes, such as android-app.
     let host = address.host_str().unwrap_or_default().to_ascii_lowercase();
     (host.len() <= LONGEST_HOST).then(|| Address {
@@ -42,6 +51,18 @@ fn parse(text: &str) -> Option<Address<'static>> {
         path: Cow::Owned(address.path().to_owned()),
         query: Cow::Owned(address.query().unwrap_or_default().to_owned()),
     })
+}
+
+/// The standard passes over tabs and line breaks, wherever they stand.
+fn without_breaks(text: Cow<'_, str>) -> Cow<'_, str> {
+    const BREAKS: [char; 3] = ['\t', '\n', '\r'];
+    if text.contains(BREAKS) { Cow::Owned(text.replace(BREAKS, "")) } else { text }
+}
+
+/// Host and port, and what stands before them.
+fn authority(address: &str) -> &str {
+    let rest = address.split_once(':').map_or(address, |(_, rest)| rest).trim_start_matches(['/', '\\']);
+    rest.split(['/', '\\', '?', '#']).next().unwrap_or_default()
 }
 
 /// Takes apart an address that the standard leaves as it is; nothing where that is not sure.
@@ -115,6 +136,39 @@ mod tests {
                 assert_eq!(read(&format!("{start}{host}/page")).is_some(), is_one, "{start} {end}");
             }
         }
+    }
+
+    /// Processor time of this thread so far, hundredths of a second (proc(5), fields 14 and 15).
+    fn ticks() -> u64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
+    /// In one request a client may send hundreds of them.
+    #[test]
+    fn an_endless_host_takes_next_to_no_time() {
+        let unlike: String = ('\u{4e00}'..).take(990).collect();
+        let host = format!("{unlike}.").repeat(21);
+        let before = ticks();
+        for start in ["https://", "https:\\", "//", "https:/\t/", "https://user@"] {
+            for _ in 0..20 {
+                assert_eq!(read(&format!("{start}{host}com/")), None);
+            }
+        }
+        let used = ticks() - before;
+        assert!(used <= 30, "{used} hundredths of a second");
+    }
+
+    #[test]
+    fn what_stands_before_a_host_may_be_long_and_breaks_count_for_nothing() {
+        let user = "u".repeat(1_500);
+        for address in [format!("https://{user}@example.com/"), "ht\ntps:/\t/exam\rple.com/".to_owned()] {
+            assert_eq!(read(&address).unwrap().host, "example.com");
+        }
+        let path = "p".repeat(60_000);
+        assert_eq!(read(&format!("https://example.com/{path}#")).unwrap().path.len(), 60_001);
+        assert_eq!(read(&format!("https://example.com?ä{path}")).unwrap().host, "example.com");
     }
 
     proptest! {
