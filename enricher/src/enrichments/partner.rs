@@ -188,6 +188,18 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_matches_however_it_is_written() {
+        let partners = || index(&[(MatchKind::EmailDomain, "xn--bcher-kva.example", "")]);
+        for domain in
+            ["bücher.example", "BÜCHER.example", "xn--bcher-kva.example", "mail.bücher.example", "bücher.example."]
+        {
+            let contact = Contact { email: format!("anna@{domain}").into(), ..Contact::default() };
+            let found = matched(RawHit { contact: Some(contact), ..full_hit() }, partners());
+            assert_eq!(found.map(|(by, _)| by).as_deref(), Some("email_domain"), "{domain}");
+        }
+    }
+
+    #[test]
     fn a_cut_address_matches_no_range_narrower_than_the_cut() {
         let partners = || index(&[(MatchKind::IpRange, "192.0.2.0/28", "")]);
         let cut = RawHit { signal: Signal::OptOut, ip: "192.0.2.0".into(), ..full_hit() };

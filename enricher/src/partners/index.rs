@@ -2,6 +2,7 @@
 //!
 //! Bounded in bytes: a record that does not fit is refused and counted, never silently forgotten.
 
+use std::borrow::Cow;
 use std::hash::Hash;
 use std::net::IpAddr;
 
@@ -214,8 +215,9 @@ impl PartnerIndex {
         if !self.has(kind) || domain.len() > LONGEST_HOST {
             return None;
         }
-        let registrable = psl::domain_str(domain)?;
-        let mut name = domain;
+        let domain = written_as_in_records(kind, domain)?;
+        let registrable = psl::domain_str(&domain)?;
+        let mut name = &*domain;
         loop {
             if let Some(found) = best(self.by_text(kind, name), site, now) {
                 return Some(found);
@@ -226,6 +228,14 @@ impl PartnerIndex {
             name = name.split_once('.')?.1;
         }
     }
+}
+
+/// A domain in the one way in which records have it. Most are written so already.
+fn written_as_in_records(kind: MatchKind, domain: &str) -> Option<Cow<'_, str>> {
+    if domain.is_ascii() && !domain.ends_with('.') {
+        return Some(Cow::Borrowed(domain));
+    }
+    key::normalise(kind, domain).ok().map(Cow::Owned)
 }
 
 fn family(address: IpAddr) -> usize {
