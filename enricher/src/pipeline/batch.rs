@@ -33,7 +33,7 @@ use super::duplicates::{Identity, Remember, Windows};
 use super::outbox::{Outbox, OutboxError};
 use super::tally::Tally;
 use crate::client_errors;
-use crate::hit::Coordinates;
+use crate::hit::{Coordinates, DeadReason};
 use crate::metrics::{Metrics, Outcome};
 
 /// The longest wait for a hit, after which it is looked whether there is something else to do.
@@ -167,6 +167,11 @@ impl Batch {
         if let Some((identity, time)) = taken.identity {
             self.windows().add(partition, identity, time);
         }
+    }
+
+    /// Says why a hit goes to hits.dead.
+    pub fn bury(&self, reason: DeadReason, detail: &str, coordinates: Coordinates<'_>) {
+        locked(&self.tally).bury(reason, detail, coordinates);
     }
 
     /// Says that a hit was read and could not be sent on: when the batch is aborted, this one is read again too.

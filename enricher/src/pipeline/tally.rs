@@ -1,5 +1,6 @@
 //! Hits that were received and whose outcome is not settled: the guard that counts each of them once.
 
+use crate::hit::{Coordinates, DeadReason};
 use crate::metrics::{Metrics, Outcome};
 
 /// Received hits of a batch. What is not settled when it is given up, or dropped for whatever reason, was read in vain
@@ -11,13 +12,24 @@ pub struct Tally {
     open: u64,
     /// What becomes of them once their batch is committed.
     decided: Vec<(Outcome, u64)>,
+    /// The first that goes to hits.dead for each reason. It is told together with how many they are: there may be
+    /// thousands a second, as after a collector that is newer than this enricher.
+    dead: Vec<Dead>,
+}
+
+#[derive(Debug)]
+struct Dead {
+    reason: DeadReason,
+    detail: String,
+    partition: i32,
+    offset: i64,
 }
 
 impl Tally {
     /// Of no hits.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self { metrics, open: 0, decided: Vec::new() }
+        Self { metrics, open: 0, decided: Vec::new(), dead: Vec::new() }
     }
 
     /// One more was received.
@@ -34,8 +46,32 @@ impl Tally {
         }
     }
 
+    /// One of them goes to hits.dead, which is to be told.
+    pub fn bury(&mut self, reason: DeadReason, detail: &str, coordinates: Coordinates<'_>) {
+        if self.dead.iter().all(|dead| dead.reason != reason) {
+            let Coordinates { partition, offset, .. } = coordinates;
+            self.dead.push(Dead { reason, detail: detail.to_owned(), partition, offset });
+        }
+    }
+
+    fn tell_of_dead(&mut self) {
+        for Dead { reason, detail, partition, offset } in self.dead.drain(..) {
+            let hits = self.decided.iter().find(|(outcome, _)| *outcome == Outcome::Dead(reason)).map(|(_, hits)| hits);
+            let (hits, reason) = (hits.copied().unwrap_or_default(), reason.as_str());
+            tracing::warn!(
+                hits,
+                partition,
+                offset,
+                reason,
+                detail,
+                "hits went to hits.dead, of which this is the first"
+            );
+        }
+    }
+
     /// The batch is written: what was decided holds.
     pub fn settle(&mut self) {
+        self.tell_of_dead();
         for (outcome, hits) in self.decided.drain(..) {
             let hits = hits.min(self.open);
             self.metrics.count(outcome, hits);
@@ -46,6 +82,7 @@ impl Tally {
     /// The batch is not written, and its hits are read again.
     pub fn give_up(&mut self) {
         self.decided.clear();
+        self.dead.clear();
         self.metrics.count(Outcome::Retried, std::mem::take(&mut self.open));
     }
 }

@@ -357,7 +357,7 @@ impl Worker {
         buffer: &mut Vec<u8>,
     ) -> Result<(Outcome, Option<Identity>), SessionError> {
         let now = unix_milliseconds();
-        let Coordinates { topic, partition, offset } = coordinates;
+        let partition = coordinates.partition;
         buffer.clear();
         let (mut identity, mut other_key) = (None, None);
         let refuse = |hit: &RawHit<'_>, visitor: Visitor| {
@@ -380,13 +380,13 @@ impl Worker {
             Err(Obstacle::Dead { reason, detail }) => (reason, detail),
             Err(Obstacle::Later(error)) => return Err(SessionError::Later(error)),
         };
-        tracing::warn!(topic, partition, offset, reason = reason.as_str(), detail, "a hit goes to hits.dead");
         let (original, key) = (message.payload(), message.key());
         let burial = Burial { original, key, coordinates, reason, detail: &detail, now };
         buffer.clear();
         self.enricher.bury(&burial, LARGEST_ORIGINAL, buffer);
         let value = Some(buffer.as_slice());
         batch.outbox.send(Outgoing { topic: &self.dead_topic, key, value, ..Outgoing::default() })?;
+        batch.bury(reason, &detail, coordinates);
         Ok((Outcome::Dead(reason), None))
     }
 
