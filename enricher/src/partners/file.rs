@@ -312,6 +312,10 @@ fn time(text: &str) -> Option<i64> {
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
         return Some(time.as_millisecond());
     }
+    // A time of no zone is nobody's, and read as a date it would be the end of its day.
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        return None;
+    }
     let next_day = text.parse::<jiff::civil::Date>().ok()?.tomorrow().ok()?;
     let midnight = next_day.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?;
     Some(midnight.timestamp().as_millisecond())
@@ -446,6 +450,8 @@ mod tests {
             ("2027-01-31T00:00:00+01:00", Some(20_849 * 86_400_000 - 3_600_000)),
             ("1800000000000", Some(1_800_000_000_000)),
             ("2027", None),
+            ("2027-01-31T12:00:00", None),
+            ("2027-01-31 12:00", None),
             ("31.01.2027", None),
             ("tomorrow", None),
         ] {
