@@ -61,7 +61,8 @@ impl<'a> Hints<'a> {
         if let Some(model) = self.model {
             device.model = Text::Owned(model.to_owned());
         }
-        if let Some((brand, version)) = self.browser {
+        if let Some((brand, version)) = self.browser.filter(|(brand, _)| !is_engine_of_another(brand, &device.browser))
+        {
             let name = browser_name(brand);
             // `Chrome Mobile` says more than `Chrome`, and the hint does not deny it.
             if !device.browser.starts_with(name) {
@@ -123,6 +124,11 @@ fn browser_name(brand: &str) -> &str {
         "Android WebView" => "Chrome Mobile WebView",
         other => other,
     }
+}
+
+/// Whether a brand is just what an application shows pages with, whose own name the user agent tells: such as Facebook's.
+fn is_engine_of_another(brand: &str, browser: &str) -> bool {
+    matches!(brand, "Chromium" | "Android WebView") && !browser.is_empty() && !browser.starts_with("Chrom")
 }
 
 fn unquoted(value: &str) -> &str {
@@ -252,6 +258,23 @@ mod tests {
         let told = [("sec-ch-ua", r#""Brave";v="124", "Chromium";v="124""#), ("sec-ch-ua-platform", "\"Linux\"")];
         let device = applied(posing, &told);
         assert_eq!((&*device.browser, &*device.browser_version, &*device.os), ("Brave", "124", "Ubuntu"));
+    }
+
+    #[test]
+    fn the_engine_of_an_application_takes_the_place_of_no_name() {
+        for (browser, brand, expected) in [
+            ("Facebook", "Android WebView", "Facebook"),
+            ("DuckDuckGo Mobile", "Chromium", "DuckDuckGo Mobile"),
+            ("Chrome Mobile", "Android WebView", "Chrome Mobile WebView"),
+            ("Chrome", "Chromium", "Chromium"),
+            ("", "Chromium", "Chromium"),
+        ] {
+            let told = Device { browser: browser.into(), browser_version: "7.1".into(), ..Device::default() };
+            let list: &'static str = format!("\"Not A;Brand\";v=\"99\", \"{brand}\";v=\"124.0\"").leak();
+            let device = applied(told, &[("sec-ch-ua", list)]);
+            let version = if browser == expected { "7.1" } else { "124.0" };
+            assert_eq!((&*device.browser, &*device.browser_version), (expected, version), "{browser} {brand}");
+        }
     }
 
     #[test]
