@@ -71,6 +71,9 @@ struct Line {
 
 type Checked<T> = Result<T, (String, String)>;
 
+/// The lines of a file, each read when it is asked for: a million of them take gigabytes before they are records.
+type Lines<'a> = Box<dyn Iterator<Item = Result<Line, LineError>> + 'a>;
+
 fn wrong<T>(column: &str, reason: impl Into<String>) -> Checked<T> {
     Err((column.to_owned(), reason.into()))
 }
@@ -100,16 +103,17 @@ pub fn parse(text: &str, format: Format, now: i64) -> Parsed {
     parsed
 }
 
-fn csv_lines(text: &str) -> Vec<Result<Line, LineError>> {
+fn csv_lines(text: &str) -> Lines<'_> {
+    let wrong = |error| Box::new(std::iter::once(Err(error)));
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let header = match reader.headers() {
         Ok(header) => header.clone(),
-        Err(error) => return vec![Err(csv_error(&error))],
+        Err(error) => return wrong(csv_error(&error)),
     };
     if let Some(error) = header_error(&header) {
-        return vec![Err(error)];
+        return wrong(error);
     }
-    let rows = reader.records().map(|row| {
+    Box::new(reader.into_records().map(move |row| {
         let row = row.map_err(|error| csv_error(&error))?;
         let number = row.position().map_or(0, csv::Position::line);
         if row.len() != header.len() {
@@ -121,8 +125,7 @@ fn csv_lines(text: &str) -> Vec<Result<Line, LineError>> {
             line.put(name, value);
         }
         Ok(line)
-    });
-    rows.collect()
+    }))
 }
 
 fn csv_error(error: &csv::Error) -> LineError {
@@ -147,9 +150,9 @@ fn header_error(header: &csv::StringRecord) -> Option<LineError> {
     Some(at(missing, "the header lacks this column"))
 }
 
-fn json_lines(text: &str) -> Vec<Result<Line, LineError>> {
+fn json_lines(text: &str) -> Lines<'_> {
     let lines = text.lines().zip(1u64..).filter(|(line, _)| !line.trim().is_empty());
-    lines.map(|(line, number)| json_line(line, number)).collect()
+    Box::new(lines.map(|(line, number)| json_line(line, number)))
 }
 
 fn json_line(text: &str, number: u64) -> Result<Line, LineError> {
