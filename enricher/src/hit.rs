@@ -86,14 +86,20 @@ impl From<WireError> for Obstacle {
             WireError::UnknownFingerprint(..) | WireError::NoRegistry(_) | WireError::Registry(_) => {
                 DeadReason::SchemaUnknown
             }
-            // What apache-avro says may quote the hit.
-            WireError::Resolve(name, _) => {
-                let detail = format!("the message cannot be resolved into the current version of {name}");
-                return Self::Dead { reason: DeadReason::Undecodable, detail };
+            WireError::Resolve(..) | WireError::Schema(..) | WireError::Canonical(_) | WireError::Decode(_) => {
+                DeadReason::Undecodable
             }
-            WireError::Schema(..) | WireError::Canonical(_) | WireError::Decode(_) => DeadReason::Undecodable,
         };
-        Self::Dead { reason, detail: error.to_string() }
+        Self::Dead { reason, detail: without_quotes(&error) }
+    }
+}
+
+/// What is wrong with a message, without what it says: apache-avro may quote that.
+#[must_use]
+pub fn without_quotes(error: &WireError) -> String {
+    match error {
+        WireError::Resolve(name, _) => format!("the message cannot be resolved into the current version of {name}"),
+        other => other.to_string(),
     }
 }
 
@@ -383,6 +389,16 @@ mod tests {
     fn a_registry_that_does_not_answer_is_waited_for() {
         let unreachable = schemas::registry::RegistryError::Unreachable { url: String::new(), cause: String::new() };
         assert!(matches!(Obstacle::from(WireError::from(unreachable)), Obstacle::Later(_)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_without_what_a_message_says() {
+        let cause = "Expected Value::Long, got: String(\"someone@example.com\")".to_owned();
+        let error = WireError::Resolve("hitmeter.RawHit", cause);
+        let told = without_quotes(&error);
+        assert!(told.contains("hitmeter.RawHit") && !told.contains("someone"), "{told}");
+        let Obstacle::Dead { detail, .. } = Obstacle::from(error) else { panic!("it is dead") };
+        assert_eq!(detail, told);
     }
 
     /// Who may not ask it, or asks too often, is told nothing of the hit.

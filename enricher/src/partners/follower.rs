@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::index::Refusal;
 use super::topic::{self, record_of};
-use crate::hit::Knowledge;
+use crate::hit::{Knowledge, without_quotes};
 use crate::metrics::Metrics;
 
 /// Name of the condition that the topic was read to its end.
@@ -79,7 +79,7 @@ impl Follower {
             Ok(record) => record,
             Err(error) => {
                 // Whatever was under this key is not what the topic says any more.
-                self.refuse(message.partition(), message.offset(), Refusal::Undecodable, &error.to_string());
+                self.refuse(message.partition(), message.offset(), Refusal::Undecodable, &without_quotes(&error));
                 None
             }
         };

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::duplicates::{Identity, Remember};
 use super::worker::unix_milliseconds;
 use crate::client_errors;
-use crate::hit::Enricher;
+use crate::hit::{Enricher, without_quotes};
 
 /// How long a broker may take to answer one question.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -277,7 +277,8 @@ fn identity(enricher: &Enricher, message: &impl Message) -> Result<Option<(Ident
         Ok(found) => found,
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => {
-            tracing::warn!(offset = message.offset(), %error, "a written hit can't be read back");
+            let error = without_quotes(&error);
+            tracing::warn!(offset = message.offset(), error, "a written hit can't be read back");
             return Ok(None);
         }
     };
