@@ -101,8 +101,9 @@ fn is_own(host: &str, page_host: &str, site: Option<&Site>) -> bool {
         return true;
     }
     let Some(site) = site else { return false };
-    site.internal_hosts.iter().any(|own| web_address::same_site(host, own))
-        || site.origins.iter().any(|origin| web_address::same_site(host, host_of_origin(origin)))
+    let hosts = site.internal_hosts.iter().map(String::as_str);
+    let mut hosts = hosts.chain(site.origins.iter().map(|origin| host_of_origin(origin)));
+    hosts.any(|own| web_address::same_site(host, &web_address::as_in_addresses(own)))
 }
 
 /// `https://host:port` without scheme and port.
@@ -146,7 +147,7 @@ mod tests {
 
     fn knowledge() -> Knowledge {
         let site = Site {
-            internal_hosts: vec!["help.example.net".to_owned()],
+            internal_hosts: ["help.example.net", "WWW.Shop.example", "bücher.example"].map(str::to_owned).into(),
             origins: vec!["https://shop.example.org:8443".to_owned()],
             ..Site::default()
         };
@@ -179,6 +180,8 @@ mod tests {
             ("https://www.example.com/b", "www.example.com"),
             ("https://EXAMPLE.com/b", "example.com"),
             ("https://help.example.net/", "help.example.net"),
+            ("https://shop.example/", "shop.example"),
+            ("https://www.bücher.example/", "www.xn--bcher-kva.example"),
             ("https://shop.example.org:8443/", "shop.example.org"),
         ] {
             expect(PAGE, referrer, SourceKind::Internal, host, "", host);

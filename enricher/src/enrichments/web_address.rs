@@ -98,6 +98,14 @@ fn is_plain_in_query(byte: u8) -> bool {
         || matches!(byte, b'=' | b'&' | b'-' | b'_' | b'.' | b'~' | b'+' | b'%' | b'/' | b':' | b',')
 }
 
+/// A host that somebody wrote, as addresses have it: in lower case, and international names in their ASCII form.
+pub(super) fn as_in_addresses(host: &str) -> Text<'_> {
+    if is_plain_host(host) {
+        return Cow::Borrowed(host);
+    }
+    parse(&format!("https://{host}")).map_or(Cow::Borrowed(host), |address| address.host)
+}
+
 /// True where two hosts are one website: with and without `www.` is the same.
 pub(super) fn same_site(one: &str, other: &str) -> bool {
     fn bare(host: &str) -> &str {
