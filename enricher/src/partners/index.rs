@@ -305,6 +305,15 @@ mod tests {
     }
 
     #[test]
+    fn a_range_of_ipv4_in_the_clothes_of_ipv6_is_one_of_ipv4() {
+        let range = key::normalise(MatchKind::IpRange, "::ffff:192.0.2.64/122").unwrap();
+        let mut index = PartnerIndex::default();
+        put(&mut index, record(MatchKind::IpRange, &range, "mapped", ""));
+        assert_eq!(at(&index, "192.0.2.65", 32).as_deref(), Some("mapped"));
+        assert_eq!(at(&index, "192.0.2.1", 32), None);
+    }
+
+    #[test]
     fn an_expired_or_unpermitted_range_gives_way_to_a_wider_one() {
         let mut index = PartnerIndex::default();
         put(&mut index, record(MatchKind::IpRange, "192.0.2.0/24", "wide", ""));

@@ -1,6 +1,6 @@
 //! How what a record matches is written, in its key and in itself.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use schemas::MatchKind;
 
 /// The one way in which a value is written, so that what is equal is found equal.
@@ -31,7 +31,17 @@ pub fn normalise(kind: MatchKind, value: &str) -> Result<String, String> {
 /// Where it is neither.
 pub fn range(value: &str) -> Result<IpNet, String> {
     let read = value.parse::<IpNet>().or_else(|_| value.parse::<std::net::IpAddr>().map(IpNet::from));
-    read.map(|range| range.trunc()).map_err(|_| format!("{value:?} is no range such as 192.0.2.0/24 or 2001:db8::/32"))
+    let wrong = |_| format!("{value:?} is no range such as 192.0.2.0/24 or 2001:db8::/32");
+    read.map(|range| without_clothes(range.trunc())).map_err(wrong)
+}
+
+/// IPv4 in the clothes of IPv6 (`::ffff:192.0.2.0/120`, RFC 4291) is IPv4, as where addresses are read.
+fn without_clothes(range: IpNet) -> IpNet {
+    let bare = |range: Ipv6Net| Ipv4Net::new(range.addr().to_ipv4_mapped()?, range.prefix_len().checked_sub(96)?).ok();
+    match range {
+        IpNet::V6(clothed) => bare(clothed).map_or(range, IpNet::V4),
+        IpNet::V4(_) => range,
+    }
 }
 
 fn email_hash(value: &str) -> Result<String, String> {
