@@ -2,7 +2,7 @@
 //!
 //! Google's names (`utm_source`, ...) and Matomo's (`mtm_source`, `pk_source`, ...) are the same six fields; where a
 //! link carries several, the earlier family of [`FAMILIES`] wins. They are also read from the fragment, where Matomo
-//! allows them.
+//! allows them, and from a query in it.
 
 use std::borrow::Cow;
 
@@ -61,7 +61,7 @@ pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, _: &Context<'a>) {
         return;
     }
     let mut found = Found::default();
-    for text in [hit.page.query.as_ref(), fragment] {
+    for text in [hit.page.query.as_ref(), parameters(fragment)] {
         for (name, value) in form_urlencoded::parse(text.as_bytes()) {
             if !value.is_empty() {
                 found.take(&name, &value);
@@ -69,6 +69,14 @@ pub(super) fn add<'a>(hit: &mut EnrichedHit<'a>, _: &Context<'a>) {
         }
     }
     hit.campaign = found.campaign();
+}
+
+/// The parameters of a fragment. Applications of one page keep their paths there, with queries of their own.
+fn parameters(fragment: &str) -> &str {
+    match fragment.split_once('?') {
+        Some((path, query)) if !path.contains('=') => query,
+        _ => fragment,
+    }
 }
 
 /// What was found so far, with the rank of what said so; a lower rank wins.
@@ -184,6 +192,10 @@ mod tests {
     fn parameters_in_the_fragment_count() {
         assert_eq!(campaign("https://a.example/#mtm_campaign=f").name, "f");
         assert_eq!(campaign("https://a.example/?utm_campaign=q#utm_campaign=f").name, "q");
+        // Applications of one page keep their paths there, with queries of their own.
+        let found = campaign("https://a.example/#/offers?utm_source=news&utm_medium=mail");
+        assert_eq!((&*found.source, &*found.medium), ("news", "mail"));
+        assert_eq!(campaign("https://a.example/#utm_source=what?&utm_id=7").source, "what?");
     }
 
     #[test]
