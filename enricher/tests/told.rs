@@ -7,8 +7,39 @@ mod common;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::bed::{Bed, message, raw_hit, without_files};
-use schemas::topics::{HITS_DEAD, HITS_RAW};
+use common::bed::{Bed, PARTITIONS, message, raw_hit, without_files};
+use enricher::partners::file::{Format, parse};
+use schemas::topics::{HITS_DEAD, HITS_ENRICHED, HITS_RAW, PARTNERS};
+use schemas::{PartnerRecord, RecordKey, Writer};
+
+/// Runs an enricher until `is_done`, and gives the lines of its log.
+fn log_of(bed: &Bed, more: &[String], is_done: impl FnOnce()) -> Vec<String> {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let own = [format!("--group={}", bed.group()), "--metrics-listen=127.0.0.1:0".to_owned()];
+    let mut enricher = Command::new(env!("CARGO_BIN_EXE_enricher"))
+        .args(bed.kafka_words().into_iter().chain(without_files()).chain(own).chain(more.iter().cloned()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.reopen().unwrap())
+        .spawn()
+        .unwrap();
+    is_done();
+    // What is done is told of a moment later.
+    std::thread::sleep(Duration::from_secs(2));
+    enricher.kill().unwrap();
+    enricher.wait().unwrap();
+    std::fs::read_to_string(log.path()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// Holds that few lines with this reason tell of so many, and of each one once.
+fn assert_few_tell(lines: &[String], reason: &str, what: &str, many: usize) {
+    let told: Vec<_> = lines.iter().filter(|line| line.contains(&format!("reason=\"{reason}\""))).collect();
+    assert!((1..=many / 20).contains(&told.len()), "{} lines of {many} {what}", told.len());
+    let count = |line: &&String| -> usize {
+        line.split(&format!("{what}=")).nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(told.iter().map(count).sum::<usize>(), many, "{}", told[0]);
+}
 
 /// A newer collector may write hits that none of this version's enrichers can read: thousands a second.
 #[tokio::test(flavor = "multi_thread")]
@@ -19,23 +50,27 @@ async fn of_many_hits_that_cant_be_read_few_lines_tell() {
     bed.options(&without_files()).kafka.set_up_topics("enricher", &[HITS_RAW, HITS_DEAD]).await.unwrap();
     let unreadable = |number| (message(&raw_hit(1, number)).0, b"\xc3\x01unknown!body".to_vec());
     bed.send("hits.raw", &(0..HITS).map(unreadable).collect::<Vec<_>>());
-    let log = tempfile::NamedTempFile::new().unwrap();
-    let own = [format!("--group={}", bed.group()), "--metrics-listen=127.0.0.1:0".to_owned()];
-    let mut enricher = Command::new(env!("CARGO_BIN_EXE_enricher"))
-        .args(bed.kafka_words().into_iter().chain(without_files()).chain(own))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log.reopen().unwrap())
-        .spawn()
-        .unwrap();
-    bed.read("hits.dead", 3, HITS);
-    // What is committed is told of a moment later.
-    std::thread::sleep(Duration::from_secs(1));
-    enricher.kill().unwrap();
-    enricher.wait().unwrap();
-    let text = std::fs::read_to_string(log.path()).unwrap();
-    let told: Vec<_> = text.lines().filter(|line| line.contains("schema_unknown")).collect();
-    assert!((1..=HITS / 20).contains(&told.len()), "{} lines of {HITS} hits", told.len());
-    let hits = |line: &&str| line.split("hits=").nth(1).unwrap().split(' ').next().unwrap().parse::<usize>().unwrap();
-    assert_eq!(told.iter().map(hits).sum::<usize>(), HITS, "{}", told[0]);
+    let lines = log_of(&bed, &[], || drop(bed.read("hits.dead", 3, HITS)));
+    assert_few_tell(&lines, "schema_unknown", "hits", HITS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_partner_records_that_find_no_room_few_lines_tell() {
+    const RECORDS: usize = 3_000;
+    let Some(stack) = local::stack_or_skip("of_many_partner_records_that_find_no_room_few_lines_tell") else { return };
+    let bed = Bed::new(stack, "full");
+    bed.options(&without_files()).kafka.set_up_topics("enricher", &[HITS_RAW, HITS_ENRICHED, PARTNERS]).await.unwrap();
+    let text: String =
+        (0..RECORDS).map(|number| format!("acme,email_domain,example-{number}.com,measurement\n")).collect();
+    let text = format!("partner,match_kind,match_value,permitted_uses\n{text}");
+    let writer = Writer::single_object::<PartnerRecord<'_>>().unwrap();
+    let messages = parse(&text, Format::Csv, 1).records.into_iter().map(|record| {
+        let mut value = Vec::new();
+        writer.write(&record, &mut value);
+        (RecordKey::of(&record).to_bytes(), value)
+    });
+    bed.send("partners", &messages.collect::<Vec<_>>());
+    bed.send("hits.raw", &[message(&raw_hit(1, 1))]);
+    let lines = log_of(&bed, &["--partner-bytes=1".to_owned()], || drop(bed.read("hits.enriched", PARTITIONS, 1)));
+    assert_few_tell(&lines, "full", "records", RECORDS);
 }

@@ -4,9 +4,9 @@
 //! without what its partners know, and nobody would ever see that it did.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use schemas::{PartnerRecord, Reader, WireError};
 use service::compacted::ReadError;
 use service::health::Health;
@@ -38,6 +38,54 @@ pub struct Follower {
     pub shutdown: CancellationToken,
 }
 
+/// Records that are not used, and not told of yet: there may be a million at each start, as where there is no room for them.
+#[derive(Debug, Default)]
+struct Refused {
+    by_reason: Vec<First>,
+    since: Option<Instant>,
+}
+
+/// The first record that is not used for a reason, and how many there are.
+#[derive(Debug)]
+struct First {
+    reason: Refusal,
+    records: u64,
+    partition: i32,
+    offset: i64,
+    detail: String,
+}
+
+impl Refused {
+    fn add(&mut self, message: &BorrowedMessage<'_>, reason: Refusal, detail: &str) {
+        if let Some(known) = self.by_reason.iter_mut().find(|known| known.reason == reason) {
+            known.records += 1;
+            return;
+        }
+        let (partition, offset) = (message.partition(), message.offset());
+        self.by_reason.push(First { reason, records: 1, partition, offset, detail: detail.to_owned() });
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn is_due(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= PAUSE)
+    }
+
+    fn tell(&mut self) {
+        self.since = None;
+        for First { reason, records, partition, offset, detail } in self.by_reason.drain(..) {
+            let reason = reason.as_str();
+            tracing::warn!(
+                records,
+                partition,
+                offset,
+                reason,
+                detail,
+                "partner records are not used, of which this is the first"
+            );
+        }
+    }
+}
+
 impl Follower {
     /// Follows until shutdown. Blocks. Cancels `caught_up` when the end is reached for the first time.
     pub fn run(&self, caught_up: &CancellationToken) {
@@ -57,11 +105,15 @@ impl Follower {
         let records = Reader::new::<PartnerRecord<'_>>(registry)
             .map_err(|error| ReadError::Wire(self.kafka.topic(&schemas::topics::PARTNERS), error))?;
         let mut topic = topic::open(&self.kafka, Some(self.health.clone()))?;
+        let mut refused = Refused::default();
         while !self.shutdown.is_cancelled() {
             match topic.next(WAIT) {
-                Ok(Some(message)) => self.take_in(&message, &records),
-                Ok(None) => {}
+                Ok(Some(message)) => self.take_in(&message, &records, &mut refused),
+                Ok(None) => refused.tell(),
                 Err(error) => tracing::warn!(%error, "waiting for the brokers"),
+            }
+            if refused.is_due() {
+                refused.tell();
             }
             if topic.has_reached_end() && !caught_up.is_cancelled() {
                 let records = self.knowledge.partners.read().unwrap_or_else(PoisonError::into_inner).len();
@@ -70,16 +122,17 @@ impl Follower {
                 caught_up.cancel();
             }
         }
+        refused.tell();
         Ok(())
     }
 
-    fn take_in(&self, message: &rdkafka::message::BorrowedMessage<'_>, records: &Reader) {
+    fn take_in(&self, message: &BorrowedMessage<'_>, records: &Reader, refused: &mut Refused) {
         let key = message.key().unwrap_or_default();
         let record = match self.decode(message, records) {
             Ok(record) => record,
             Err(error) => {
                 // Whatever was under this key is not what the topic says any more.
-                self.refuse(message.partition(), message.offset(), Refusal::Undecodable, &without_quotes(&error));
+                self.refuse(message, Refusal::Undecodable, &without_quotes(&error), refused);
                 None
             }
         };
@@ -89,14 +142,14 @@ impl Follower {
         self.metrics.partner_bytes.set(i64::try_from(index.bytes()).unwrap_or(i64::MAX));
         drop(index);
         if let Err(refusal) = result {
-            self.refuse(message.partition(), message.offset(), refusal, "");
+            self.refuse(message, refusal, "", refused);
         }
     }
 
     /// Waits for a registry that does not answer: skipping the record would lose it until the next start.
     fn decode(
         &self,
-        message: &rdkafka::message::BorrowedMessage<'_>,
+        message: &BorrowedMessage<'_>,
         records: &Reader,
     ) -> Result<Option<PartnerRecord<'static>>, WireError> {
         loop {
@@ -110,8 +163,8 @@ impl Follower {
         }
     }
 
-    fn refuse(&self, partition: i32, offset: i64, refusal: Refusal, detail: &str) {
-        tracing::warn!(partition, offset, reason = refusal.as_str(), detail, "a partner record is not used");
+    fn refuse(&self, message: &BorrowedMessage<'_>, refusal: Refusal, detail: &str, refused: &mut Refused) {
+        refused.add(message, refusal, detail);
         self.metrics.partner_refusals.with_label_values(&[refusal.as_str()]).inc();
     }
 }
