@@ -366,6 +366,25 @@ async fn the_lag_is_what_is_not_committed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hits_that_are_gone_before_they_are_read_are_told() {
+    let Some(stack) = local::stack_or_skip("hits_that_are_gone_before_they_are_read_are_told") else { return };
+    let bed = Bed::new(stack, "gone");
+    let hits: Vec<_> = (0..150).map(|number| message(&raw_hit(1, number))).collect();
+    let (running, shutdown) = bed.start(&without_files()).await;
+    bed.send("hits.raw", &hits[..100]);
+    let partition = bed.read("hits.enriched", PARTITIONS, 100)[0].partition();
+    let metrics = end(running, shutdown).await;
+    assert_eq!(metrics.gone.get(), 0);
+
+    bed.send("hits.raw", &hits[100..]);
+    bed.delete_before("hits.raw", partition, 140).await;
+    let (running, shutdown) = bed.start(&without_files()).await;
+    until("all is committed", || bed.uncommitted() == 0).await;
+    let metrics = end(running, shutdown).await;
+    assert_eq!((metrics.received.get(), metrics.gone.get()), (10, 40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_gives_a_partition_up_shows_no_lag_of_it_any_more() {
     let Some(stack) = local::stack_or_skip("who_gives_a_partition_up_shows_no_lag_of_it_any_more") else { return };
     let bed = Bed::new(stack, "handed");

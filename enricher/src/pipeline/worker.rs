@@ -259,6 +259,9 @@ impl Worker {
         }
         let committed = self.committed(message.topic(), partition, consumer)?;
         batch.begin(partition, committed.unwrap_or_default().max(message.offset()));
+        if committed.is_some_and(|committed| committed < message.offset()) {
+            self.note_gone(message, committed.unwrap_or_default(), consumer);
+        }
         let Some(committed) = committed.filter(|committed| *committed > message.offset()) else { return Ok(true) };
         tracing::warn!(
             partition,
@@ -272,6 +275,18 @@ impl Worker {
             .map_err(SessionError::TurnBack)?;
         seek(consumer, offsets)?;
         Ok(false)
+    }
+
+    /// Tells of hits behind what is committed that the brokers have deleted meanwhile. Not all that lies between the two was a
+    /// hit: only what lies before the partition's beginning is gone.
+    fn note_gone(&self, message: &BorrowedMessage<'_>, committed: i64, consumer: &BaseConsumer<Membership>) {
+        let (topic, partition) = (message.topic(), message.partition());
+        let beginning = consumer.fetch_watermarks(topic, partition, TURN_BACK).map_or(0, |(beginning, _)| beginning);
+        let hits = beginning.min(message.offset()).saturating_sub(committed).max(0).unsigned_abs();
+        if hits > 0 {
+            tracing::error!(topic, partition, hits, "hits are lost: they were deleted before they were read");
+            self.metrics.gone.inc_by(hits);
+        }
     }
 
     /// What the group has committed of a partition, once no transaction with offsets of it is open.

@@ -99,6 +99,13 @@ impl Bed {
         }
     }
 
+    /// Deletes what a partition holds before an offset, as its retention would.
+    pub async fn delete_before(&self, topic: &str, partition: i32, offset: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&format!("{}{topic}", self.prefix), partition, Offset::Offset(offset)).unwrap();
+        self.admin().delete_records(&offsets, &AdminOptions::new()).await.unwrap();
+    }
+
     /// From now on the brokers refuse larger batches of messages, bytes.
     pub async fn limit_messages(&self, topic: &str, bytes: &str) {
         let topic = format!("{}{topic}", self.prefix);
