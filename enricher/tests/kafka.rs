@@ -207,6 +207,27 @@ async fn partner_records_are_published_matched_listed_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_published_of_a_file_with_a_record_that_no_message_holds() {
+    let Some(stack) = local::stack_or_skip("nothing_is_published_of_a_file_with_a_record_that_no_message_holds") else {
+        return;
+    };
+    let bed = Bed::new(stack, "endless");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.jsonl");
+    let line = |domain: &str, attributes: usize| {
+        let text = "a".repeat(4_000);
+        let attributes: BTreeMap<_, _> = (0..attributes).map(|number| (format!("note {number}"), &text)).collect();
+        serde_json::json!({"partner": "acme", "match_kind": "email_domain", "match_value": domain,
+            "permitted_uses": ["measurement"], "attributes": attributes})
+    };
+    std::fs::write(&file, format!("{}\n{}\n", line("example.com", 10), line("example.org", 300))).unwrap();
+    let refused = partners(&bed, &["import", file.to_str().unwrap()]).await.unwrap_err().to_string();
+    assert!(refused.contains("line 2, attributes"), "{refused}");
+    let imported = partners(&bed, &["import", file.to_str().unwrap(), "--skip-invalid"]).await.unwrap();
+    assert!(imported.contains("1 records published, 1 lines skipped"), "{imported}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_cant_be_read_hinders_no_other_and_can_be_removed() {
     let Some(stack) = local::stack_or_skip("a_record_that_cant_be_read_hinders_no_other_and_can_be_removed") else {
         return;

@@ -18,6 +18,9 @@ const ATTRIBUTE: &str = "attribute.";
 /// Longer texts are a mistake in the file, such as a quote that was never closed.
 const LONGEST_TEXT: usize = 4_096;
 
+/// All attributes of a record together, bytes: a message holds a million, and the index a record of about as many.
+const LONGEST_ATTRIBUTES: usize = 65_536;
+
 /// What is wrong with one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, {column}: {reason}")]
@@ -225,6 +228,9 @@ impl Line {
             if value.len() > LONGEST_TEXT || value.contains('\0') {
                 return wrong(name, format!("it is longer than {LONGEST_TEXT} bytes or holds a zero byte"));
             }
+        }
+        if self.named_attributes().map(|(name, value)| name.len() + value.len()).sum::<usize>() > LONGEST_ATTRIBUTES {
+            return wrong("attributes", format!("they are longer than {LONGEST_ATTRIBUTES} bytes together"));
         }
         let partner = self.field("partner");
         if partner.is_empty() {
