@@ -54,6 +54,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     let rows = holdings::count(&database, &person).await?;
     let kafka = options.places.kafka.clone();
     let register = if options.dry_run { read_only(&kafka).await? } else { open(&kafka).await? };
+    let register = register.found_by(&keys)?;
     let (records, corrections) = match right {
         Right::Object => Default::default(),
         Right::Erase | Right::Forget => {
@@ -214,7 +215,7 @@ pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let keys = Keys::open(&options.places.privacy_keys)?;
     let database = Database::new(&options.places.clickhouse);
     let sites = sites(&database, &options.site).await?;
-    let register = open(&options.places.kafka).await?;
+    let register = open(&options.places.kafka).await?.found_by(&keys)?;
     let id = Uuid::now_v7();
     let due_at = issued_at(id) + i64::from(options.due) * DAY;
     let person = Person { sites, identifiers: BTreeSet::from([contact]), ..Person::default() };

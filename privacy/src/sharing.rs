@@ -46,7 +46,7 @@ async fn say(
     let Permission { site, email, partner, purpose, operator } = permission;
     let contact = Identifier::new(SubjectKind::Email, &email).ok_or(PrivacyError::NoSubject)?;
     let keys = Keys::open(&places.privacy_keys)?;
-    let register = open(&places.kafka).await?;
+    let register = open(&places.kafka).await?.found_by(&keys)?;
     let id = Uuid::now_v7();
     let mut hashes = register.hashes(&keys, &site, &contact);
     if action == PrivacyAction::Permit {
@@ -139,7 +139,7 @@ impl<'a> Permissions<'a> {
 pub async fn share(options: ShareOptions) -> Result<String, PrivacyError> {
     check_fields(&options.fields)?;
     let keys = Keys::open(&options.places.privacy_keys)?;
-    let register = open(&options.places.kafka).await?;
+    let register = open(&options.places.kafka).await?.found_by(&keys)?;
     let database = Database::new(&options.places.clickhouse);
     let permissions = Permissions::of(&register, &options.site, &options.partner, &options.purpose);
     let contacts = contacts(&database, &options.site).await?;

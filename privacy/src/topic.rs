@@ -69,6 +69,18 @@ impl Register {
         Self { entries: directives.into_iter().map(|each| (privacy_key(&each), each)).collect() }
     }
 
+    /// The same, where the keys are there by which its directives find people: what was hashed with another one would be
+    /// overlooked, such as an objection where something is shared.
+    ///
+    /// # Errors
+    /// Where one is not.
+    pub fn found_by(self, keys: &Keys) -> Result<Self, PrivacyError> {
+        for said in self.entries.values().filter(|said| said.report.is_none()) {
+            keys.needed(&said.key_name)?;
+        }
+        Ok(self)
+    }
+
     /// What people asked of a site.
     pub fn directives<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a PrivacyDirective<'static>> {
         self.entries.values().filter(move |each| each.site == site && each.report.is_none())

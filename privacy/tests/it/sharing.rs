@@ -56,6 +56,29 @@ async fn only_who_permits_it_is_given_and_only_what_is_named() {
     assert!(place.run(&[&["share", "acme"][..], &other].concat()).await.starts_with("0 of 4"));
 }
 
+/// Whoever objected or withdrew under a key that is missing would be taken for somebody who never did.
+#[tokio::test]
+async fn a_file_that_has_lost_a_key_is_not_taken() {
+    let Some(place) = place("lost_a_key").await else { return };
+    place.run(&["object", "--site=shop", "--email", ADA]).await;
+    std::fs::write(place.keys_file(), format!("two {}\n", "cd".repeat(32))).unwrap();
+    let path = place.path("one.csv");
+    let output = path.to_str().unwrap();
+    for words in [
+        &["permit", "--email", ADA, "--partner=acme", "--purpose=fair"][..],
+        &["share", "acme", "--purpose=fair", "--fields=name", "--output", output],
+        &["access", "--email", ADA, "--output", output],
+        &["erase", "--email", ADA, "--dry-run"],
+        &["erase", "--email", ADA],
+        &["rectify", "--email", ADA, "--set=name=Ada"],
+    ] {
+        let refused = place.try_run(&[words, &["--site=shop"]].concat()).await;
+        let reason = refused.expect_err(words[0]).to_string();
+        assert!(reason.contains("\"one\" is not in the privacy keys"), "{reason}");
+    }
+    assert!(!path.exists());
+}
+
 /// What somebody answers on the site itself counts as what they say to us, where it is newer.
 #[tokio::test]
 async fn who_refused_on_the_site_since_is_not_given() {

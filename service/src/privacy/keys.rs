@@ -143,6 +143,14 @@ impl Keys {
         self.keys.iter().find(|key| key.name == name)
     }
 
+    /// The key of a name that something was hashed with.
+    ///
+    /// # Errors
+    /// Where the file lacks it.
+    pub fn needed(&self, name: &str) -> Result<&Key, KeysError> {
+        self.get(name).ok_or_else(|| KeysError::Lost { path: self.path.clone(), name: name.to_owned() })
+    }
+
     /// All of them, the newest first.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
