@@ -7,7 +7,7 @@ use schemas::SubjectKind;
 
 use crate::database::{Database, is_in, number, text};
 use crate::error::PrivacyError;
-use crate::resolve::{Person, normal_phone};
+use crate::resolve::{Person, normal_email, normal_phone};
 use crate::subject::values;
 
 /// A table or view that holds something on people.
@@ -59,7 +59,7 @@ impl Holding {
         let (visitors, emails, phones) = (of(SubjectKind::VisitorId), of(SubjectKind::Email), of(SubjectKind::Phone));
         let parts = [
             self.visitors.iter().map(|column| is_in(column, visitors())).collect::<Vec<_>>(),
-            self.emails.iter().map(|column| is_in(&format!("lowerUTF8(trim({column}))"), emails())).collect(),
+            self.emails.iter().map(|column| is_in(&normal_email(column), emails())).collect(),
             self.phones.iter().map(|column| is_in(&normal_phone(column), phones())).collect(),
         ]
         .concat();

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::database::{Database, literal};
 use crate::error::PrivacyError;
 use crate::options::{RectifyOptions, RightOptions};
-use crate::resolve::{Fate, Link, Person, resolve, sites};
+use crate::resolve::{Fate, Link, Person, contacts_of, resolve, sites};
 use crate::subject::{FIELDS, Identifier};
 use crate::topic::{Message, Named, Register, blocking, directive, issued_at, messages, open, publish};
 use crate::{holdings, partners, readable};
@@ -218,7 +218,8 @@ pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let register = open(&options.places.kafka).await?.found_by(&keys)?;
     let id = Uuid::now_v7();
     let due_at = issued_at(id) + i64::from(options.due) * DAY;
-    let person = Person { sites, identifiers: BTreeSet::from([contact]), ..Person::default() };
+    let identifiers = contacts_of(&database, &sites, contact).await?;
+    let person = Person { sites, identifiers, ..Person::default() };
     let directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
         due_at: Some(due_at),
         fields: fields.clone(),

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | visitor, address | address, visitor | `contact_links`: the newest word on each pair counts |
 //! | address | address | `contact_merges`, both ways |
+//! | address | address | `contact_cards`, both ways, where the one was corrected to the other |
 //! | address, visitor | phone | `contact_cards` |
 //! | phone | address, visitor | `contact_cards`, where the phone was given: one that was found may be a switchboard's |
 //!
@@ -29,6 +30,12 @@ pub fn normal_phone(column: &str) -> String {
         "multiIf({digits} = '', '', startsWith({digits}, '00'), concat('+', substring({digits}, 3)), \
          startsWith(trim({column}), '+'), concat('+', {digits}), {digits})"
     )
+}
+
+/// How an address is written before it is hashed, as an expression over a column.
+#[must_use]
+pub fn normal_email(column: &str) -> String {
+    format!("lowerUTF8(trim({column}))")
 }
 
 /// Why two identifiers are one person.
@@ -95,6 +102,7 @@ pub async fn resolve(database: &Database, subject: &SubjectOptions) -> Result<Pe
     while !frontier.is_empty() {
         let mut found = search.linked(&frontier).await?;
         found.extend(search.merged(&frontier).await?);
+        found.extend(search.corrected(&frontier).await?);
         found.extend(search.told(&frontier).await?);
         frontier = search.take_in(found);
     }
@@ -115,6 +123,26 @@ pub async fn sites(database: &Database, site: &str) -> Result<Vec<String>, Priva
     let rows = database.rows("asking for the sites of the customer", &query).await?;
     let others = rows.iter().map(|row| text(row, "site").to_owned());
     Ok([site.to_owned()].into_iter().chain(others).collect())
+}
+
+/// The contacts that an address names: those that were corrected to it, and its own; that alone where none is known.
+///
+/// # Errors
+/// Where ClickHouse does not answer.
+pub async fn contacts_of(
+    database: &Database,
+    sites: &[String],
+    address: Identifier,
+) -> Result<BTreeSet<Identifier>, PrivacyError> {
+    let (own, corrected) = (literal(&address.value), normal_email("email"));
+    let query = format!(
+        "SELECT DISTINCT contact FROM {{database}}.contact_cards WHERE {} AND contact != '' \
+         AND (lowerUTF8(contact) = {own} OR (source = 'correction' AND {corrected} = {own}))",
+        is_in("site", sites.iter().map(String::as_str)),
+    );
+    let rows = database.rows("asking for contacts", &query).await?;
+    let known: BTreeSet<_> = rows.iter().filter_map(|row| email(text(row, "contact"))).collect();
+    Ok(if known.is_empty() { [address].into() } else { known })
 }
 
 struct Search<'a> {
@@ -172,6 +200,24 @@ impl Search<'_> {
         let rows = self.database.rows("asking for merged contacts", &query).await?;
         let link = |row: &Row| {
             Some(Self::link(frontier, email(text(row, "contact"))?, email(text(row, "other"))?, row, "merged by hand"))
+        };
+        Ok(rows.iter().filter_map(link).collect())
+    }
+
+    /// Who asks by the address that we were told to be the right one is known under the one of before.
+    async fn corrected(&self, frontier: &BTreeSet<Identifier>) -> Result<Vec<Link>, PrivacyError> {
+        let address = normal_email("email");
+        let query = format!(
+            "SELECT site AS place, contact, {address} AS other, toString(toDate(max(submitted_at))) AS day \
+             FROM {{database}}.contact_cards WHERE {} AND source = 'correction' AND other NOT IN ('', lowerUTF8(contact)) \
+             AND ({} OR {}) GROUP BY site, contact, other ORDER BY ALL",
+            self.at_sites(),
+            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
+            is_in("other", values(frontier, SubjectKind::Email)),
+        );
+        let rows = self.database.rows("asking for corrected addresses", &query).await?;
+        let link = |row: &Row| {
+            Some(Self::link(frontier, email(text(row, "contact"))?, email(text(row, "other"))?, row, "corrected"))
         };
         Ok(rows.iter().filter_map(link).collect())
     }

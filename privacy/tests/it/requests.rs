@@ -114,6 +114,27 @@ async fn a_correction_goes_to_all_sites_and_only_fields_of_a_contact_are_taken()
     }
 }
 
+/// Whoever reads the contact knows no other address of theirs.
+#[tokio::test]
+async fn who_was_corrected_to_another_address_is_found_by_it() {
+    let Some(place) = place("another_address").await else { return };
+    place.query(
+        "INSERT INTO {database}.contact_cards (site, contact, email, source, source_name) \
+         VALUES ('shop', 'ada@steel.example', 'Ada@right.example', 'correction', 'olga')",
+    );
+    assert_eq!(place.query("SELECT email FROM {database}.contacts"), "Ada@right.example");
+    let hash = |value| hex::encode(place.keys().newest().hash("shop", SubjectKind::Email, value));
+    place.run(&["rectify", "--site=shop", "--email=ada@right.example", "--set=name=Ada"]).await;
+    let corrected = place.directives("shop").await;
+    assert_eq!(corrected.iter().map(|each| each.subject.to_string()).collect::<Vec<_>>(), [hash(ADA)]);
+    let receipt = place.run(&["erase", "--site=shop", "--email=ada@right.example", "--show"]).await;
+    let link = "e-mail ada@right.example -> e-mail ada@steel.example: corrected, 20";
+    assert!(receipt.contains("  hits: 3\n") && receipt.contains(link), "{receipt}");
+    let erased = place.directives("shop").await;
+    assert!(erased.iter().all(|each| each.action == PrivacyAction::Erase), "the correction is off the topic");
+    assert!(["ada@right.example", ADA].iter().all(|value| erased.iter().any(|each| each.subject == hash(value))));
+}
+
 /// Their fields are in plain text there, and nobody has them any more.
 #[tokio::test]
 async fn an_erasure_takes_corrections_off_the_topic_and_only_those_of_the_person() {
