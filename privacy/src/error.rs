@@ -20,6 +20,9 @@ pub enum PrivacyError {
     /// A field is given twice, or none is.
     #[error("each field is named once, and at least one is")]
     Fields,
+    /// A field is to be corrected to nothing.
+    #[error("{0} is to be corrected to nothing, which no correction can do; give its right value")]
+    NoValue(String),
     /// ClickHouse refuses, or does not answer.
     #[error("ClickHouse, {doing}: {cause}; check --clickhouse-url and the user, and run `sink migrate`")]
     ClickHouse {

@@ -208,7 +208,7 @@ impl std::fmt::Display for Found<'_> {
 /// Publishes a correction.
 ///
 /// # Errors
-/// Where a field is unknown, or something does not answer; nothing was published then, unless [`PrivacyError::Publish`] says else.
+/// Where a field is unknown or empty, or something does not answer; nothing was published then, unless [`PrivacyError::Publish`] says else.
 pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let fields = fields(&options.set)?;
     let contact = Identifier::new(SubjectKind::Email, &options.email).ok_or(PrivacyError::NoSubject)?;
@@ -244,6 +244,10 @@ fn fields(set: &[(String, String)]) -> Result<Map<'static>, PrivacyError> {
         if fields.get(field).is_some() {
             return Err(PrivacyError::Fields);
         }
+        // An empty field of a card is one that was not told.
+        if value.trim().is_empty() {
+            return Err(PrivacyError::NoValue(field.clone()));
+        }
         fields.push(field.clone(), value.clone());
     }
     Ok(fields)
@@ -262,6 +266,13 @@ mod tests {
         assert_eq!(set(&[("name", "Ada"), ("phone", "1")]).unwrap().get("phone"), Some("1"));
         assert!(matches!(set(&[("shoe_size", "38")]), Err(PrivacyError::UnknownField(_))));
         assert!(matches!(set(&[("name", "Ada"), ("name", "Ida")]), Err(PrivacyError::Fields)));
+    }
+
+    /// It would be told as done, and the wrong value would stand.
+    #[test]
+    fn no_field_is_corrected_to_nothing() {
+        assert!(matches!(set(&[("phone", "")]), Err(PrivacyError::NoValue(field)) if field == "phone"));
+        assert!(matches!(set(&[("name", "Ada"), ("phone", " ")]), Err(PrivacyError::NoValue(_))));
     }
 
     #[test]
