@@ -50,11 +50,11 @@ impl Right {
 pub async fn exercise(right: Right, options: RightOptions) -> Result<String, PrivacyError> {
     let keys = Keys::open(&options.places.privacy_keys)?;
     let database = Database::new(&options.places.clickhouse);
-    let person = resolve(&database, &options.subject).await?;
-    let rows = holdings::count(&database, &person).await?;
     let kafka = options.places.kafka.clone();
     let register = if options.dry_run { read_only(&kafka).await? } else { open(&kafka).await? };
     let register = register.found_by(&keys)?;
+    let person = resolve(&database, &register, &keys, &options.subject).await?;
+    let rows = holdings::count(&database, &person).await?;
     let (records, corrections) = match right {
         Right::Object => Default::default(),
         Right::Erase | Right::Forget => {

@@ -7,6 +7,7 @@
 //! | address | address | `contact_cards`, both ways, where the one was corrected to the other |
 //! | address, visitor | phone | `contact_cards` |
 //! | phone | address, visitor | `contact_cards`, where the phone was given: one that was found may be a switchboard's |
+//! | visitor | visitor | the topic `privacy`: the id under which hits are kept that came after the visitor was forgotten |
 //!
 //! A phone that was found and that somebody else told, too, names more than this person, and is left out. Links are followed
 //! across the sites of one customer (`customer_sites`) and no further.
@@ -19,7 +20,9 @@ use service::privacy::keys::Keys;
 use crate::database::{Database, Row, is_in, literal, text};
 use crate::error::PrivacyError;
 use crate::options::SubjectOptions;
+use crate::readable;
 use crate::subject::{Identifier, values};
+use crate::topic::Register;
 
 /// How a phone is written before it is hashed, as an expression over the column `phone`: what
 /// [`service::privacy::keys::normal`] does.
@@ -93,7 +96,12 @@ impl Person {
 ///
 /// # Errors
 /// Where nothing is given, or ClickHouse does not answer.
-pub async fn resolve(database: &Database, subject: &SubjectOptions) -> Result<Person, PrivacyError> {
+pub async fn resolve(
+    database: &Database,
+    register: &Register,
+    keys: &Keys,
+    subject: &SubjectOptions,
+) -> Result<Person, PrivacyError> {
     let given = subject.given()?;
     let sites = sites(database, &subject.site).await?;
     let mut search = Search { database, subject, person: Person { sites, ..Person::default() } };
@@ -104,6 +112,7 @@ pub async fn resolve(database: &Database, subject: &SubjectOptions) -> Result<Pe
         found.extend(search.merged(&frontier).await?);
         found.extend(search.corrected(&frontier).await?);
         found.extend(search.told(&frontier).await?);
+        found.extend(search.forgotten(register, keys, &frontier));
         frontier = search.take_in(found);
     }
     search.leave_out_shared_phones(&given).await?;
@@ -202,6 +211,21 @@ impl Search<'_> {
             Some(Self::link(frontier, email(text(row, "contact"))?, email(text(row, "other"))?, row, "merged by hand"))
         };
         Ok(rows.iter().filter_map(link).collect())
+    }
+
+    /// Their browser still tells the id of before, by which nothing is stored any more.
+    fn forgotten(&self, register: &Register, keys: &Keys, frontier: &BTreeSet<Identifier>) -> Vec<Link> {
+        let mut links = Vec::new();
+        for known in frontier.iter().filter(|each| each.kind == SubjectKind::VisitorId) {
+            for site in &self.person.sites {
+                let link = |(id, at): (String, i64)| {
+                    let why = format!("forgotten, {}", readable(at));
+                    Some(Link { from: known.clone(), to: visitor(&id)?, site: site.clone(), why, fate: Fate::Followed })
+                };
+                links.extend(register.later_ids(keys, site, known).filter_map(link));
+            }
+        }
+        links
     }
 
     /// Who asks by the address that we were told to be the right one is known under the one of before.

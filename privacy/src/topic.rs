@@ -13,6 +13,7 @@ use schemas::{Map, PrivacyAction, PrivacyDirective, Reader, StageReport, Subject
 use service::compacted::TopicReader;
 use service::kafka::is_fenced;
 use service::options::KafkaOptions;
+use service::privacy::directives::another_id;
 use service::privacy::keys::Keys;
 use uuid::Uuid;
 
@@ -84,6 +85,22 @@ impl Register {
     /// What people asked of a site.
     pub fn directives<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a PrivacyDirective<'static>> {
         self.entries.values().filter(move |each| each.site == site && each.report.is_none())
+    }
+
+    /// Visitor ids under which later hits of a visitor are kept who was forgotten, and when that took effect, Unix milliseconds.
+    pub fn later_ids<'a>(
+        &'a self,
+        keys: &'a Keys,
+        site: &'a str,
+        visitor: &'a Identifier,
+    ) -> impl Iterator<Item = (String, i64)> + 'a {
+        keys.iter().filter_map(move |key| {
+            let subject = key.hash(site, visitor.kind, &visitor.value);
+            let named = (visitor.kind, key.name(), hex::encode(subject));
+            let key = privacy_key(&directive(Uuid::nil(), site, named, PrivacyAction::Forget, ""));
+            let at = self.entries.get(&key)?.issued_at;
+            Some((another_id(&subject, at), at))
+        })
     }
 
     /// What stages report about what people asked of a site.

@@ -46,7 +46,7 @@ pub async fn run(options: AccessOptions) -> Result<String, PrivacyError> {
     let keys = Keys::open(&options.places.privacy_keys)?;
     let database = Database::new(&options.places.clickhouse);
     let register = open(&options.places.kafka).await?.found_by(&keys)?;
-    let person = resolve(&database, &options.subject).await?;
+    let person = resolve(&database, &register, &keys, &options.subject).await?;
     let mut sections = held(&database, &person).await?;
     let rows = sections.iter().map(|section| section.rows.len()).sum::<usize>();
     let note_of =

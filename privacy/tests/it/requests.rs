@@ -3,7 +3,9 @@
 use privacy::error::PrivacyError;
 use privacy::holdings::HOLDINGS;
 use privacy::topic::messages;
+use schemas::topics::privacy_key;
 use schemas::{MatchKind, PrivacyAction, PrivacyDirective, Stage, StageReport, StageState, SubjectKind};
+use service::privacy::directives::{Directives, Person, Verdict};
 
 use crate::support::{Place, Visit, email_hash};
 
@@ -111,6 +113,27 @@ async fn a_correction_goes_to_all_sites_and_only_fields_of_a_contact_are_taken()
         assert_eq!(directives.len(), 1);
         assert_eq!(directives[0].fields.get("name"), Some("Ada L"));
         assert_eq!(directives[0].action, PrivacyAction::Rectify);
+    }
+}
+
+/// Their browser tells the id of before for as long as they keep its cookie, and they know no other.
+#[tokio::test]
+async fn who_was_forgotten_and_came_again_is_found_by_the_id_that_they_have() {
+    let Some(place) = place("came_again").await else { return };
+    place.run(&["forget", "--site=shop", "--visitor=v-ada"]).await;
+    let mut directives = Directives::new(Some(place.keys()));
+    for each in place.directives("shop").await {
+        directives.apply(&privacy_key(&each), Some(&each)).unwrap();
+    }
+    let later = Person { site: "shop", visitor: "v-ada", contact: None, at: i64::MAX };
+    let Verdict::Rename(id) = directives.judge(&later) else { panic!("not renamed") };
+    place.visit(&[Visit { site: "shop", visitor: &id, ..Visit::default() }]);
+    let hash = hex::encode(place.keys().newest().hash("shop", SubjectKind::VisitorId, &id));
+    for (right, action) in [("object", PrivacyAction::Object), ("erase", PrivacyAction::Erase)] {
+        let receipt = place.run(&[right, "--site=shop", "--visitor=v-ada"]).await;
+        assert!(receipt.contains(": forgotten, 20"), "{receipt}");
+        let asked = place.directives("shop").await;
+        assert!(asked.iter().any(|each| each.action == action && each.subject == hash), "{receipt}");
     }
 }
 

@@ -20,7 +20,7 @@ fn options(place: &Place, words: &[&str]) -> (ClickHouseOptions, privacy::option
 
 async fn person(place: &Place, words: &[&str]) -> Person {
     let (clickhouse, subject) = options(place, words);
-    resolve(&Database::new(&clickhouse), &subject).await.unwrap()
+    resolve(&Database::new(&clickhouse), &place.register().await, &place.keys(), &subject).await.unwrap()
 }
 
 fn values(person: &Person) -> BTreeSet<&str> {

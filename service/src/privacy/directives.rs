@@ -336,7 +336,9 @@ impl Directives {
 
     fn rights(&self, of: &OfSite, site: &str, kind: SubjectKind, value: &str) -> Option<(Rights, Subject)> {
         let all = self.said(of, site, kind, value);
-        let subject = all.first()?.1;
+        // Of whom was forgotten, the one that this was asked of, whatever was asked since under another key: by that their
+        // later hits are known.
+        let subject = all.iter().max_by_key(|(said, _)| Rights::of(said.values()).forgotten)?.1;
         Some((Rights::of(all.iter().flat_map(|(said, _)| said.values())), subject))
     }
 
@@ -412,8 +414,10 @@ fn identifiers(person: &Person<'_>) -> impl Iterator<Item = (SubjectKind, String
     names(person).map(|(kind, value)| (kind, normal(kind, value))).filter(|(_, value)| !value.is_empty())
 }
 
-/// A visitor id that is the same for all later hits, and tells nobody the one from before.
-fn another_id(subject: &Subject, forgotten_at: i64) -> String {
+/// The visitor id under which hits of a visitor are kept who was forgotten at a time, Unix milliseconds: the same for all later
+/// hits, and tells nobody the one from before.
+#[must_use]
+pub fn another_id(subject: &Subject, forgotten_at: i64) -> String {
     use sha2::Digest as _;
     let hash = sha2::Sha256::new().chain_update(subject).chain_update(forgotten_at.to_be_bytes()).finalize();
     hex::encode(&hash[..16])
@@ -494,6 +498,14 @@ mod tests {
         let Verdict::Rename(name) = judge(&directives, "anna", "", NOON + 1) else { panic!("not renamed") };
         assert_eq!(judge(&directives, "anna", "", NOON + 2), Verdict::Rename(name.clone()));
         assert!(!name.contains("anna") && name.len() == 32);
+        // What is asked under a newer key is about the same person.
+        let mut erase = directive(PrivacyAction::Erase, "new", SubjectKind::VisitorId, "anna");
+        erase.issued_at = NOON + 5;
+        let forget = directive(PrivacyAction::Forget, "old", SubjectKind::VisitorId, "anna");
+        let Verdict::Rename(before) = judge(&with(std::slice::from_ref(&forget)), "anna", "", NOON + 10) else {
+            panic!()
+        };
+        assert_eq!(judge(&with(&[forget, erase]), "anna", "", NOON + 10), Verdict::Rename(before));
     }
 
     #[test]
