@@ -81,7 +81,7 @@ pub struct Places {
 }
 
 /// Whom it is about.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct SubjectOptions {
     /// Key of the site that the request was made to
     #[arg(long, value_name = "KEY")]

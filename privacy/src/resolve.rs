@@ -154,6 +154,27 @@ pub async fn contacts_of(
     Ok(if known.is_empty() { [address].into() } else { known })
 }
 
+/// All addresses that are one contact at a site: merged, or corrected to another.
+///
+/// # Errors
+/// Where ClickHouse does not answer.
+pub async fn addresses(
+    database: &Database,
+    site: &str,
+    address: Identifier,
+) -> Result<BTreeSet<Identifier>, PrivacyError> {
+    let subject = SubjectOptions::default();
+    let person = Person { sites: vec![site.to_owned()], identifiers: [address].into(), links: Vec::new() };
+    let mut frontier = person.identifiers.clone();
+    let mut search = Search { database, subject: &subject, person };
+    while !frontier.is_empty() {
+        let mut found = search.merged(&frontier).await?;
+        found.extend(search.corrected(&frontier).await?);
+        frontier = search.take_in(found);
+    }
+    Ok(search.person.identifiers)
+}
+
 struct Search<'a> {
     database: &'a Database,
     subject: &'a SubjectOptions,

@@ -3,7 +3,7 @@
 //! Permissions and their withdrawals are directives. What was given stands in `privacy_shares`, under the id of the
 //! permission: by that id the partner knows the person, and learns later that they do not permit it any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -17,6 +17,7 @@ use crate::error::PrivacyError;
 use crate::options::{NoticesOptions, Permission, PermitOptions, Places, ShareOptions, WithdrawOptions};
 use crate::readable;
 use crate::request::{Note, note};
+use crate::resolve::addresses;
 use crate::subject::{FIELDS, Identifier};
 use crate::topic::{Register, blocking, directive, issued_at, messages, open, publish};
 
@@ -47,23 +48,56 @@ async fn say(
     let contact = Identifier::new(SubjectKind::Email, &email).ok_or(PrivacyError::NoSubject)?;
     let keys = Keys::open(&places.privacy_keys)?;
     let register = open(&places.kafka).await?.found_by(&keys)?;
+    let database = Database::new(&places.clickhouse);
     let id = Uuid::now_v7();
-    let mut hashes = register.hashes(&keys, &site, &contact);
-    if action == PrivacyAction::Permit {
-        hashes.truncate(1);
+    let mut said = Said { hashes: register.hashes(&keys, &site, &contact), at: issued_at(id), ended: None };
+    if action == PrivacyAction::Withdraw {
+        let addresses = addresses(&database, &site, contact).await?;
+        said = Said::withdrawn(&register, &keys, (&site, &partner, &purpose), &addresses, said.at);
+    } else {
+        said.hashes.truncate(1);
     }
     let make = |(name, hash): (&str, String)| PrivacyDirective {
         partner: partner.clone().into(),
         purpose: purpose.clone().into(),
         wording: wording.clone().into(),
         evidence: evidence.clone().into(),
-        ..directive(id, &site, (contact.kind, name, hash), action, &operator)
+        issued_at: said.at,
+        ..directive(id, &site, (SubjectKind::Email, name, hash), action, &operator)
     };
-    let directives: Vec<_> = hashes.into_iter().map(make).collect();
-    let database = Database::new(&places.clickhouse);
+    let directives: Vec<_> = said.hashes.into_iter().map(make).collect();
     note(&database, &Note { id, site: &site, operator: &operator, action: action.as_str() }, 0).await?;
     blocking(move || publish(&places.kafka, &messages(&places.kafka, &directives)?)).await?;
-    Ok(format!("request: {id}\nright: {}\npartner: {partner}\npurpose: {purpose}\n", action.as_str()))
+    let ended = said.ended.map(|number| format!("permissions that this ends: {number}\n")).unwrap_or_default();
+    Ok(format!("request: {id}\nright: {}\npartner: {partner}\npurpose: {purpose}\n{ended}", action.as_str()))
+}
+
+/// What is published of somebody who permits something, or takes it back.
+struct Said<'k> {
+    /// Names of keys, and hashes.
+    hashes: Vec<(&'k str, String)>,
+    /// Since when it holds, Unix milliseconds.
+    at: i64,
+    /// How many permissions it ends.
+    ended: Option<usize>,
+}
+
+impl<'k> Said<'k> {
+    /// Under all addresses of the contact, as whichever they permitted it under is the one that the partner is told of.
+    fn withdrawn(
+        register: &Register,
+        keys: &'k Keys,
+        (site, partner, purpose): (&str, &str, &str),
+        addresses: &BTreeSet<Identifier>,
+        now: i64,
+    ) -> Self {
+        let hashes: Vec<_> = addresses.iter().flat_map(|address| register.hashes(keys, site, address)).collect();
+        let permissions = Permissions::of(register, site, partner, purpose);
+        let standing: Vec<i64> = hashes.iter().filter_map(|(_, hash)| permissions.standing_since(hash)).collect();
+        // Another machine's clock may be ahead of this one's, and what is said later counts.
+        let at = standing.iter().copied().fold(now, i64::max);
+        Self { hashes, at, ended: Some(standing.len()) }
+    }
 }
 
 /// Since when a permission does not hold any more.
@@ -100,6 +134,13 @@ impl<'a> Permissions<'a> {
             }
         }
         permissions
+    }
+
+    /// When the permission of an address was given, where it holds.
+    fn standing_since(&self, hash: &str) -> Option<i64> {
+        let kind = SubjectKind::Email;
+        let given_at = self.permits.get(&(kind.as_str(), hash))?.issued_at;
+        self.end(kind, hash, given_at).is_none().then_some(given_at)
     }
 
     /// The first thing that ended a permission of somebody that was given at a time; none where it holds.

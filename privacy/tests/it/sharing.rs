@@ -1,5 +1,8 @@
 //! What is given to partners, and whom they are told of.
 
+use privacy::topic::messages;
+use schemas::PrivacyDirective;
+
 use crate::support::{Place, Visit};
 
 const ADA: &str = "ada@steel.example";
@@ -54,6 +57,38 @@ async fn only_who_permits_it_is_given_and_only_what_is_named() {
     let path = place.path("three.csv");
     let other = ["--purpose=letters", "--site=shop", "--fields=name", "--output", path.to_str().unwrap()];
     assert!(place.run(&[&["share", "acme"][..], &other].concat()).await.starts_with("0 of 4"));
+}
+
+/// They are one person, and the partner knows them by the permission of the other address.
+#[tokio::test]
+async fn a_withdrawal_is_about_all_addresses_of_the_contact() {
+    let Some(place) = place("all_addresses").await else { return };
+    say(&place, "permit", ADA).await;
+    let (_, ids) = share(&place, "one.csv").await;
+    place.query(
+        "INSERT INTO {database}.contact_merges (site, contact, merged_into) \
+         VALUES ('shop', 'ada@steel.example', 'ada@between.example'), ('shop', 'ada@between.example', 'ada@home.example')",
+    );
+    let withdraw = ["withdraw", "--site=shop", "--email=Ada@home.example", "--purpose=fair", "--partner"];
+    let other = place.run(&[&withdraw[..], &["Acme"]].concat()).await;
+    assert!(other.ends_with("permissions that this ends: 0\n"), "{other}");
+    assert_eq!(notices(&place).await.lines().count(), 1);
+    let receipt = place.run(&[&withdraw[..], &["acme"]].concat()).await;
+    assert!(receipt.ends_with("permissions that this ends: 1\n") && !receipt.contains("home"), "{receipt}");
+    let told = notices(&place).await;
+    assert!(told.contains(&format!("{},\"fair\",withdraw,", ids[1])), "{told}");
+}
+
+/// Commands are run on several machines.
+#[tokio::test]
+async fn a_withdrawal_ends_a_permission_that_was_entered_where_the_clock_is_ahead() {
+    let Some(place) = place("clock_is_ahead").await else { return };
+    say(&place, "permit", ADA).await;
+    let ahead = |each: PrivacyDirective<'static>| PrivacyDirective { issued_at: each.issued_at + 600_000, ..each };
+    let permits: Vec<_> = place.directives("shop").await.into_iter().map(ahead).collect();
+    place.publish(messages(&place.kafka(), &permits).unwrap()).await;
+    say(&place, "withdraw", ADA).await;
+    assert_eq!(share(&place, "one.csv").await.0, ["name,email"]);
 }
 
 /// Whoever objected or withdrew under a key that is missing would be taken for somebody who never did.
