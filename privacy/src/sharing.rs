@@ -221,13 +221,15 @@ async fn contacts(database: &Database, site: &str) -> Result<Vec<Row>, PrivacyEr
     let site = literal(site);
     let query = format!(
         "SELECT c.contact AS contact, c.name AS name, c.email AS email, c.phone AS phone, c.job_title AS job_title, \
-         c.company AS company, c.address AS address, c.emails AS emails, v.visitors AS visitors, v.refused_at AS refused_at \
+         c.company AS company, c.address AS address, c.emails AS emails, m.addresses AS merged, v.visitors AS visitors, v.refused_at AS refused_at \
          FROM {{database}}.contacts AS c LEFT JOIN \
          (SELECT l.contact AS contact, groupArray(l.visitor_id) AS visitors, max(r.told_at) AS refused_at \
          FROM {{database}}.contact_visitors AS l LEFT JOIN \
          (SELECT visitor_id, toUInt64(toUnixTimestamp64Milli(told_at)) AS told_at FROM {{database}}.consents \
          WHERE site = {site} AND purpose = 'partner_sharing' AND NOT is_permitted) AS r ON l.visitor_id = r.visitor_id \
-         WHERE l.site = {site} GROUP BY contact) AS v ON c.contact = v.contact WHERE c.site = {site} ORDER BY contact"
+         WHERE l.site = {site} GROUP BY contact) AS v ON c.contact = v.contact LEFT JOIN \
+         (SELECT person, groupArray(contact) AS addresses FROM {{database}}.merged_contacts WHERE site = {site} GROUP BY person) \
+         AS m ON c.contact = m.person WHERE c.site = {site} ORDER BY contact"
     );
     database.rows("asking for contacts", &query).await
 }
@@ -242,6 +244,8 @@ fn named(row: &Row) -> Vec<Identifier> {
     [
         one("contact", SubjectKind::Email),
         all("emails", SubjectKind::Email),
+        // Not each has a card that tells it.
+        all("merged", SubjectKind::Email),
         all("visitors", SubjectKind::VisitorId),
         one("phone", SubjectKind::Phone),
     ]

@@ -79,6 +79,19 @@ async fn a_withdrawal_is_about_all_addresses_of_the_contact() {
     assert!(told.contains(&format!("{},\"fair\",withdraw,", ids[1])), "{told}");
 }
 
+#[tokio::test]
+async fn who_objected_under_an_address_that_was_merged_since_is_not_given() {
+    let Some(place) = place("merged_since").await else { return };
+    place.run(&["object", "--site=shop", "--email=ada@old.example"]).await;
+    for email in [ADA, BEN] {
+        say(&place, "permit", email).await;
+    }
+    let merge = "('shop', 'ada@old.example', 'ada@steel.example'";
+    place.query(&format!("INSERT INTO {{database}}.contact_merges (site, contact, merged_into) VALUES {merge})"));
+    place.query(&format!("INSERT INTO {{database}}.settled_merges VALUES {merge}, now64(3))"));
+    assert_eq!(share(&place, "one.csv").await.0, ["name,email", "Ben,ben@steel.example"]);
+}
+
 /// Commands are run on several machines.
 #[tokio::test]
 async fn a_withdrawal_ends_a_permission_that_was_entered_where_the_clock_is_ahead() {
