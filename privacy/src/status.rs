@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use schemas::topics::PRIVACY;
-use schemas::{PrivacyAction, Stage, StageState, SubjectKind};
+use schemas::{PrivacyAction, PrivacyDirective, Stage, StageState};
 use uuid::Uuid;
 
 use crate::error::PrivacyError;
@@ -68,12 +68,15 @@ impl Request {
     }
 }
 
-/// The requests of a site, oldest first. One that a newer took the place of is not among them.
+/// The requests that were made of a site, oldest first, with what is asked in them of the customer's other sites. One that a newer
+/// took the place of is not among them.
 #[must_use]
 pub fn requests(register: &Register, site: &str) -> Vec<Request> {
-    let name = |kind: SubjectKind, subject: &str| format!("{} {subject}", kind.as_str());
+    let name = |said: &PrivacyDirective<'_>| format!("{} {} {}", said.site, said.subject_kind.as_str(), said.subject);
+    let ids: BTreeSet<Uuid> = register.directives(site).map(|each| each.directive_id).collect();
+    let of_site = || register.all().filter(|each| ids.contains(&each.directive_id));
     let mut requests: BTreeMap<Uuid, Request> = BTreeMap::new();
-    for directive in register.directives(site) {
+    for directive in of_site().filter(|each| each.report.is_none()) {
         let request = requests.entry(directive.directive_id).or_insert_with(|| Request {
             id: directive.directive_id,
             action: directive.action,
@@ -83,15 +86,15 @@ pub fn requests(register: &Register, site: &str) -> Vec<Request> {
             subjects: BTreeSet::new(),
             stages: BTreeMap::new(),
         });
-        request.subjects.insert(name(directive.subject_kind, &directive.subject));
+        request.subjects.insert(name(directive));
     }
-    for (directive, report) in register.reports(site) {
+    for directive in of_site() {
+        let Some(report) = &directive.report else { continue };
         let Some(request) = requests.get_mut(&directive.directive_id) else { continue };
         let progress = request.stages.entry(report.stage.as_str()).or_default();
-        let subject = name(directive.subject_kind, &directive.subject);
         match report.state {
-            StageState::Done => drop(progress.done.insert(subject)),
-            StageState::Hidden => drop(progress.hidden.insert(subject)),
+            StageState::Done => drop(progress.done.insert(name(directive))),
+            StageState::Hidden => drop(progress.hidden.insert(name(directive))),
             StageState::Unknown => {}
         }
         progress.rows = progress.rows.max(report.rows);
@@ -129,7 +132,7 @@ fn show(requests: &[Request], whole: bool, now: i64) -> String {
         let (id, action, state) = (request.id, request.action.as_str(), request.state(now));
         let _ = writeln!(
             out,
-            "{id}  {action:8}  {state:7}  made {}  due {due}  {} identifiers  by {operator}",
+            "{id}  {action:8}  {state:7}  made {}  due {due}  {} directives  by {operator}",
             readable(request.issued_at),
             request.subjects.len(),
         );
@@ -155,7 +158,7 @@ fn show(requests: &[Request], whole: bool, now: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use schemas::{PrivacyDirective, StageReport};
+    use schemas::{StageReport, SubjectKind};
 
     use super::*;
     use crate::topic::directive;
@@ -187,6 +190,15 @@ mod tests {
         assert_eq!(state(all.clone(), 101), "done");
         let text = show(&requests(&Register::of(all), "shop"), true, 101);
         assert!(text.contains("sink: hidden 2, done 2 of 2, 3 rows") && text.contains("0 overdue"), "{text}");
+    }
+
+    #[test]
+    fn a_request_is_done_once_it_is_at_each_site_of_the_customer() {
+        let at_blog = |said: PrivacyDirective<'static>| PrivacyDirective { site: "blog".into(), ..said };
+        let (here, there) = (report("a", StageState::Done), at_blog(report("b", StageState::Done)));
+        let asked_of_both = vec![asked("a"), at_blog(asked("b")), here];
+        assert_eq!(state(asked_of_both.clone(), 100), "open");
+        assert_eq!(state([asked_of_both, vec![there]].concat(), 100), "done");
     }
 
     #[test]

@@ -76,15 +76,20 @@ impl Register {
     /// # Errors
     /// Where one is not.
     pub fn found_by(self, keys: &Keys) -> Result<Self, PrivacyError> {
-        for said in self.entries.values().filter(|said| said.report.is_none()) {
+        for said in self.all().filter(|said| said.report.is_none()) {
             keys.needed(&said.key_name)?;
         }
         Ok(self)
     }
 
+    /// All that was asked and reported.
+    pub fn all(&self) -> impl Iterator<Item = &PrivacyDirective<'static>> {
+        self.entries.values()
+    }
+
     /// What people asked of a site.
     pub fn directives<'a>(&'a self, site: &'a str) -> impl Iterator<Item = &'a PrivacyDirective<'static>> {
-        self.entries.values().filter(move |each| each.site == site && each.report.is_none())
+        self.all().filter(move |each| each.site == site && each.report.is_none())
     }
 
     /// Visitor ids under which later hits of a visitor are kept who was forgotten, and when that took effect, Unix milliseconds.
@@ -101,15 +106,6 @@ impl Register {
             let at = self.entries.get(&key)?.issued_at;
             Some((another_id(&subject, at), at))
         })
-    }
-
-    /// What stages report about what people asked of a site.
-    pub fn reports<'a>(
-        &'a self,
-        site: &'a str,
-    ) -> impl Iterator<Item = (&'a PrivacyDirective<'static>, &'a StageReport<'static>)> {
-        let of_site = self.entries.values().filter(move |each| each.site == site);
-        of_site.filter_map(|each| each.report.as_ref().map(|report| (each, report)))
     }
 
     /// Keys of the corrections of a person, and of the reports on them: an erasure takes these off the topic, as they hold what
