@@ -1,6 +1,6 @@
 //! What became of requests.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use schemas::topics::PRIVACY;
@@ -37,6 +37,8 @@ pub struct Request {
     /// Who entered it.
     pub operator: String,
     subjects: BTreeSet<String>,
+    /// Whether something newer ended the permission, or the withdrawal.
+    is_over: bool,
     /// What stages report.
     pub stages: BTreeMap<&'static str, Progress>,
 }
@@ -60,6 +62,7 @@ impl Request {
     #[must_use]
     pub fn state(&self, now: i64) -> &'static str {
         match self.due_at {
+            _ if self.is_over => "ended",
             _ if self.is_done() => "done",
             _ if self.holds_at_once() => "holds",
             Some(due_at) if due_at < now => "OVERDUE",
@@ -75,6 +78,7 @@ pub fn requests(register: &Register, site: &str) -> Vec<Request> {
     let name = |said: &PrivacyDirective<'_>| format!("{} {} {}", said.site, said.subject_kind.as_str(), said.subject);
     let ids: BTreeSet<Uuid> = register.directives(site).map(|each| each.directive_id).collect();
     let of_site = || register.all().filter(|each| ids.contains(&each.directive_id));
+    let said = Said::at(register, site);
     let mut requests: BTreeMap<Uuid, Request> = BTreeMap::new();
     for directive in of_site().filter(|each| each.report.is_none()) {
         let request = requests.entry(directive.directive_id).or_insert_with(|| Request {
@@ -84,9 +88,11 @@ pub fn requests(register: &Register, site: &str) -> Vec<Request> {
             due_at: directive.due_at,
             operator: directive.operator.to_string(),
             subjects: BTreeSet::new(),
+            is_over: false,
             stages: BTreeMap::new(),
         });
         request.subjects.insert(name(directive));
+        request.is_over |= said.of(directive).iter().any(|other| ends(other, directive));
     }
     for directive in of_site() {
         let Some(report) = &directive.report else { continue };
@@ -103,6 +109,36 @@ pub fn requests(register: &Register, site: &str) -> Vec<Request> {
     let mut requests: Vec<Request> = requests.into_values().collect();
     requests.sort_by_key(|request| (request.issued_at, request.id));
     requests
+}
+
+/// What was said of each name at a site.
+struct Said<'a>(HashMap<(&'a str, &'a str), Vec<&'a PrivacyDirective<'static>>>);
+
+impl<'a> Said<'a> {
+    fn at(register: &'a Register, site: &'a str) -> Self {
+        let mut said: HashMap<_, Vec<_>> = HashMap::new();
+        for each in register.directives(site) {
+            said.entry((each.subject_kind.as_str(), each.subject.as_ref())).or_default().push(each);
+        }
+        Self(said)
+    }
+
+    fn of<'b>(&'b self, directive: &'b PrivacyDirective<'static>) -> &'b [&'a PrivacyDirective<'static>] {
+        self.0.get(&(directive.subject_kind.as_str(), directive.subject.as_ref())).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Whether what one person said ends a permission or a withdrawal of theirs.
+fn ends(said: &PrivacyDirective<'_>, standing: &PrivacyDirective<'_>) -> bool {
+    use PrivacyAction::{Erase, Forget, Object, Permit, Withdraw};
+    let is_about_it = said.partner == standing.partner && said.purpose == standing.purpose;
+    match (standing.action, said.action) {
+        (Permit, Object) => true,
+        (Permit, Erase | Forget) => said.issued_at >= standing.issued_at,
+        (Permit, Withdraw) => is_about_it && said.issued_at >= standing.issued_at,
+        (Withdraw, Permit) => is_about_it && said.issued_at > standing.issued_at,
+        _ => false,
+    }
 }
 
 /// Shows requests: each stage's report with `whole`, else a line each.
@@ -208,5 +244,33 @@ mod tests {
         let object = PrivacyDirective { action: PrivacyAction::Object, ..asked("a") };
         assert_eq!(state(vec![object], 101), "holds");
         assert!(requests(&Register::of([permit]), "blog").is_empty());
+    }
+
+    #[test]
+    fn a_permission_that_was_taken_back_holds_no_more() {
+        let said = |action, id: u128, at| {
+            let id = Uuid::from_u128(id);
+            PrivacyDirective {
+                action,
+                directive_id: id,
+                due_at: None,
+                issued_at: at,
+                partner: "acme".into(),
+                ..asked("a")
+            }
+        };
+        let states = |all: &[PrivacyDirective<'static>]| {
+            let requests = requests(&Register::of(all.iter().cloned()), "shop");
+            requests.iter().map(|request| request.state(101)).collect::<Vec<_>>()
+        };
+        let permit = said(PrivacyAction::Permit, 1, 10);
+        let withdraw = said(PrivacyAction::Withdraw, 2, 11);
+        assert_eq!(states(&[permit.clone(), withdraw.clone()]), ["ended", "holds"]);
+        assert_eq!(states(&[said(PrivacyAction::Permit, 1, 12), withdraw.clone()]), ["holds", "ended"]);
+        let other = PrivacyDirective { partner: "other".into(), ..withdraw };
+        assert_eq!(states(&[permit.clone(), other]), ["holds", "holds"]);
+        assert_eq!(states(&[permit.clone(), said(PrivacyAction::Object, 2, 9)]), ["ended", "holds"]);
+        assert_eq!(states(&[permit.clone(), said(PrivacyAction::Erase, 2, 9)]), ["holds", "open"]);
+        assert_eq!(states(&[permit, said(PrivacyAction::Erase, 2, 11)]), ["ended", "open"]);
     }
 }
