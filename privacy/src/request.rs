@@ -180,9 +180,13 @@ impl Found<'_> {
         let fate = match link.fate {
             Fate::Followed => "",
             Fate::Cut => "; cut by --without",
+            Fate::Undone => "; undone by hand",
             Fate::Shared => "; left out, as others told it, too: give it with --phone if it is this person's alone",
         };
-        format!("{} -> {}: {} at {}{fate}", self.name(&link.from), self.name(&link.to), link.why, link.site)
+        let is_of_another = matches!(link.fate, Fate::Cut | Fate::Undone) && link.to.kind == SubjectKind::Email;
+        let is_shared = is_of_another && link.from.kind == SubjectKind::VisitorId;
+        let with = if is_shared { ", but all that this visitor did counts as this person's: cut it, too" } else { "" };
+        format!("{} -> {}: {} at {}{fate}{with}", self.name(&link.from), self.name(&link.to), link.why, link.site)
     }
 }
 

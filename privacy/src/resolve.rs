@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use schemas::SubjectKind;
+use serde_json::Value;
 use service::privacy::keys::Keys;
 
 use crate::database::{Database, Row, is_in, literal, text};
@@ -63,6 +64,8 @@ pub enum Fate {
     Followed,
     /// The operator cut it.
     Cut,
+    /// Somebody undid it by hand.
+    Undone,
     /// Others told the same phone.
     Shared,
 }
@@ -89,6 +92,14 @@ impl Person {
             }
         }
         hashes
+    }
+
+    /// Addresses that somebody who knows says are not theirs, although they were told on what is.
+    pub fn not_theirs(&self) -> impl Iterator<Item = &str> {
+        let is_known = |link: &&Link| matches!(link.fate, Fate::Cut | Fate::Undone);
+        let addresses =
+            self.links.iter().filter(is_known).map(|link| &link.to).filter(|to| to.kind == SubjectKind::Email);
+        addresses.filter(|to| !self.identifiers.contains(*to)).map(|to| to.value.as_str())
     }
 }
 
@@ -204,8 +215,8 @@ impl Search<'_> {
     async fn linked(&self, frontier: &BTreeSet<Identifier>) -> Result<Vec<Link>, PrivacyError> {
         let query = format!(
             "SELECT site AS place, contact, visitor_id, argMax(evidence, (linked_at, hit_id)) AS told_by, \
-             toString(toDate(max(linked_at))) AS day FROM {{database}}.contact_links WHERE {} AND ({} OR {}) \
-             GROUP BY site, contact, visitor_id HAVING argMax(is_linked, (linked_at, hit_id)) ORDER BY ALL",
+             argMax(is_linked, (linked_at, hit_id)) AS is_true, toString(toDate(max(linked_at))) AS day FROM {{database}}.contact_links WHERE {} AND ({} OR {}) \
+             GROUP BY site, contact, visitor_id ORDER BY ALL",
             self.at_sites(),
             is_in("visitor_id", values(frontier, SubjectKind::VisitorId)),
             is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
@@ -213,7 +224,10 @@ impl Search<'_> {
         let rows = self.database.rows("asking for links", &query).await?;
         let link = |row: &Row| {
             let why = format!("told by {}", text(row, "told_by"));
-            Some(Self::link(frontier, email(text(row, "contact"))?, visitor(text(row, "visitor_id"))?, row, &why))
+            let is_true = row.get("is_true").and_then(Value::as_bool).unwrap_or_default();
+            let fate = if is_true { Fate::Followed } else { Fate::Undone };
+            let (contact, visitor) = (email(text(row, "contact"))?, visitor(text(row, "visitor_id"))?);
+            Some(Link { fate, ..Self::link(frontier, contact, visitor, row, &why) })
         };
         Ok(rows.iter().filter_map(link).collect())
     }
@@ -300,7 +314,7 @@ impl Search<'_> {
             let is_new = !self.person.identifiers.contains(&link.to);
             if self.subject.cuts(&link.to) {
                 link.fate = Fate::Cut;
-            } else if is_new {
+            } else if is_new && link.fate == Fate::Followed {
                 self.person.identifiers.insert(link.to.clone());
                 if link.to.kind != SubjectKind::Phone {
                     next.insert(link.to.clone());

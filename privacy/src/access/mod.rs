@@ -13,17 +13,18 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use schemas::{PrivacyAction, PrivacyDirective};
+use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
 use serde_json::{Value, json};
 use service::privacy::keys::Keys;
 use uuid::Uuid;
 
-use crate::database::{Database, Row, is_in};
+use crate::database::{Database, Row, is_in, text};
 use crate::error::PrivacyError;
 use crate::holdings;
 use crate::options::AccessOptions;
 use crate::request::{Note, note};
-use crate::resolve::{Fate, Link, Person, resolve};
+use crate::resolve::{Fate, Link, Person, normal_email, resolve};
+use crate::subject::Identifier;
 use crate::topic::{Register, blocking, open};
 use crate::{partners, readable};
 use page::Section;
@@ -63,7 +64,8 @@ async fn held(database: &Database, person: &Person) -> Result<Vec<Section>, Priv
     let mut sections = Vec::new();
     for holding in holdings::present(database).await? {
         let query = format!("SELECT * FROM {{database}}.{} WHERE {}", holding.name, holding.condition(person));
-        let rows = database.rows("asking for what is held", &query).await?;
+        let mut rows = database.rows("asking for what is held", &query).await?;
+        rows.retain(|row| !names_another(person, row));
         let kept = kept.get(holding.table).cloned().unwrap_or_else(|| retention::FOR_EVER.to_owned());
         sections.push(Section { name: holding.name.to_owned(), what: holding.what.to_owned(), kept, rows });
     }
@@ -76,9 +78,17 @@ async fn held(database: &Database, person: &Person) -> Result<Vec<Section>, Priv
     Ok(sections)
 }
 
+/// Whether a row tells an address that is known not to be theirs, as of who used the same computer.
+fn names_another(person: &Person, row: &Row) -> bool {
+    let told = ["contact", "contact_email", "merged_into", "person"].map(|column| text(row, column));
+    let told: Vec<_> = told.iter().filter_map(|value| Identifier::new(SubjectKind::Email, value)).collect();
+    person.not_theirs().any(|address| told.iter().any(|each| each.value == address))
+}
+
 /// What hits tell that is easily overlooked among their columns.
 fn of_hits(person: &Person) -> [(&'static str, &'static str, String); 2] {
-    let condition = holdings::HOLDINGS[0].condition(person);
+    let others = is_in(&normal_email("contact_email"), person.not_theirs());
+    let condition = format!("{} AND NOT {others}", holdings::HOLDINGS[0].condition(person));
     let summed = |columns: &str, only: &str| {
         format!(
             "SELECT {columns}, count() AS hits, min(occurred_at) AS first, max(occurred_at) AS last \

@@ -74,6 +74,40 @@ async fn access_tells_everything_that_was_inserted_on_a_person_and_nothing_on_ot
     assert_eq!(place.query("SELECT action FROM {database}.privacy_trail ORDER BY at LIMIT 3"), "permit\nshare\naccess");
 }
 
+/// Who used the same computer, and is known to be somebody else.
+#[tokio::test]
+async fn what_tells_the_address_of_somebody_else_is_left_out() {
+    let Some(place) = Place::new("somebody_else").await else { return };
+    let at_kiosk = |email, name| Visit { site: "shop", visitor: "kiosk", email, name, ..Visit::default() };
+    place.visit(&[
+        at_kiosk("", ""),
+        at_kiosk(ADA, "Ada"),
+        at_kiosk("Ben@steel.example", "Ben Other"),
+        at_kiosk("eve@steel.example", "Eve Other"),
+    ]);
+    place.query(
+        "INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, linked_at) \
+         VALUES ('shop', 'eve@steel.example', 'kiosk', false, now64(3) + INTERVAL 1 HOUR)",
+    );
+    place.settle().await;
+    let who = ["--site=shop", "--email", ADA, "--without=ben@steel.example"];
+    let folder = place.path("ada");
+    place.run(&[&["access", "--output", folder.to_str().unwrap()][..], &who].concat()).await;
+    assert_eq!(json(&folder.join("hits.json")).len(), 2);
+    assert_eq!(json(&folder.join("contact_cards.json")).len(), 1);
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("Other") && !text.to_lowercase().contains("ben@"), "{}: {text}", path.display());
+        assert!(!text.contains("eve@"), "{}: {text}", path.display());
+    }
+    let receipt = place.run(&[&["erase", "--dry-run", "--show"][..], &who].concat()).await;
+    for (address, why) in [("ben", "cut by --without"), ("eve", "undone by hand")] {
+        let line = receipt.lines().find(|line| line.contains(&format!("-> e-mail {address}@"))).unwrap_or_default();
+        assert!(line.contains(&format!("{why}, but all that this visitor did counts")), "{receipt}");
+    }
+}
+
 /// Each view is there, and has the columns by which it is asked.
 #[tokio::test]
 async fn every_holding_can_be_asked() {
