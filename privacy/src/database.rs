@@ -27,6 +27,8 @@ impl Database {
             .with_product_info("hitmeter-privacy", env!("CARGO_PKG_VERSION"))
             .with_setting("output_format_json_quote_64bit_integers", "0")
             .with_setting("output_format_json_validate_utf8", "1")
+            // Some addresses were given by thousands of visitors, each of whom stands in the question.
+            .with_setting("max_query_size", "1000000000")
             // Questions name the person, and ClickHouse would keep them.
             .with_setting("log_queries", "0");
         Self { client, name: options.clickhouse_database.clone() }

@@ -2,7 +2,7 @@
 //!
 //! Records about networks and companies are about nobody in particular and stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use rdkafka::message::Message as _;
 use schemas::codec::decode_all;
@@ -17,19 +17,34 @@ use crate::resolve::Person;
 use crate::subject::values;
 use crate::topic::{Message, read_all};
 
-/// Whether a key of the topic is about a person. A record that is for all sites is used at theirs, too.
-#[must_use]
-pub fn is_about(person: &Person, key: &[u8]) -> bool {
-    let Some(RecordKey { kind, value, site, .. }) = RecordKey::read(key) else { return false };
-    if !site.is_empty() && !person.sites.iter().any(|own| own == site) {
-        return false;
-    }
-    match kind {
-        MatchKind::EmailHash => {
-            values(&person.identifiers, SubjectKind::Email).any(|email| hex::encode(Sha256::digest(email)) == value)
+/// What names a person in keys of the topic.
+struct Names<'a> {
+    sites: HashSet<&'a str>,
+    hashes: HashSet<String>,
+    visitors: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(person: &'a Person) -> Self {
+        let emails = values(&person.identifiers, SubjectKind::Email);
+        Self {
+            sites: person.sites.iter().map(String::as_str).collect(),
+            hashes: emails.map(|email| hex::encode(Sha256::digest(email))).collect(),
+            visitors: values(&person.identifiers, SubjectKind::VisitorId).collect(),
         }
-        MatchKind::VisitorId => values(&person.identifiers, SubjectKind::VisitorId).any(|visitor| visitor == value),
-        _ => false,
+    }
+
+    /// Whether a key of the topic is about the person. A record that is for all sites is used at theirs, too.
+    fn are_in(&self, key: &[u8]) -> bool {
+        let Some(RecordKey { kind, value, site, .. }) = RecordKey::read(key) else { return false };
+        if !site.is_empty() && !self.sites.contains(site) {
+            return false;
+        }
+        match kind {
+            MatchKind::EmailHash => self.hashes.contains(value),
+            MatchKind::VisitorId => self.visitors.contains(value),
+            _ => false,
+        }
     }
 }
 
@@ -38,11 +53,11 @@ pub fn is_about(person: &Person, key: &[u8]) -> bool {
 /// # Errors
 /// Where the brokers do not answer, or a record can't be read.
 pub fn read(kafka: &KafkaOptions, person: &Person) -> Result<BTreeMap<Vec<u8>, Value>, PrivacyError> {
-    let reader = Reader::new::<PartnerRecord<'_>>(kafka.registry())?;
+    let (reader, names) = (Reader::new::<PartnerRecord<'_>>(kafka.registry())?, Names::of(person));
     let mut records = BTreeMap::new();
     read_all(kafka, &PARTNERS, |message| {
         let key = message.key().unwrap_or_default();
-        if is_about(person, key) {
+        if names.are_in(key) {
             match message.payload() {
                 Some(value) => {
                     let body = reader.body(value)?;
@@ -95,8 +110,8 @@ mod tests {
             ("email_domain\0steel.example\0\0acme".to_owned(), false),
             ("visitor_id\0v1\0shop".to_owned(), false),
         ] {
-            assert_eq!(is_about(&person, key.as_bytes()), expected, "{key:?}");
+            assert_eq!(Names::of(&person).are_in(key.as_bytes()), expected, "{key:?}");
         }
-        assert!(!is_about(&person, b"\xff"));
+        assert!(!Names::of(&person).are_in(b"\xff"));
     }
 }

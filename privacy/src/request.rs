@@ -1,6 +1,6 @@
 //! Erase, forget, object, rectify: a request becomes directives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 
 use schemas::topics::{PARTNERS, PRIVACY};
@@ -163,20 +163,32 @@ struct Found<'a> {
     show: bool,
 }
 
+/// The number of each identifier among those of its kind.
+type Numbers<'a> = HashMap<&'a Identifier, usize>;
+
 impl Found<'_> {
-    fn name(&self, identifier: &Identifier) -> String {
+    fn numbers(&self) -> Numbers<'_> {
+        let links = &self.person.links;
+        let all: BTreeSet<_> = self.person.identifiers.iter().chain(links.iter().map(|link| &link.to)).collect();
+        let mut last: HashMap<SubjectKind, usize> = HashMap::new();
+        let number = |identifier: &Identifier| {
+            let last = last.entry(identifier.kind).or_default();
+            *last += 1;
+            *last
+        };
+        let numbers: Vec<_> = all.iter().copied().map(number).collect();
+        all.into_iter().zip(numbers).collect()
+    }
+
+    fn name(&self, identifier: &Identifier, numbers: &Numbers<'_>) -> String {
         if self.show {
             let value: String = identifier.value.chars().filter(|character| !character.is_control()).collect();
             return format!("{} {value}", identifier.what());
         }
-        let links = &self.person.links;
-        let all: BTreeSet<_> = self.person.identifiers.iter().chain(links.iter().map(|link| &link.to)).collect();
-        let same = all.into_iter().filter(|each| each.kind == identifier.kind);
-        let number = same.take_while(|each| *each <= identifier).count();
-        format!("{} {number}", identifier.what())
+        format!("{} {}", identifier.what(), numbers.get(identifier).copied().unwrap_or_default())
     }
 
-    fn link(&self, link: &Link) -> String {
+    fn link(&self, link: &Link, numbers: &Numbers<'_>) -> String {
         let fate = match link.fate {
             Fate::Followed => "",
             Fate::Cut => "; cut by --without",
@@ -186,20 +198,22 @@ impl Found<'_> {
         let is_of_another = matches!(link.fate, Fate::Cut | Fate::Undone) && link.to.kind == SubjectKind::Email;
         let is_shared = is_of_another && link.from.kind == SubjectKind::VisitorId;
         let with = if is_shared { ", but all that this visitor did counts as this person's: cut it, too" } else { "" };
-        format!("{} -> {}: {} at {}{fate}{with}", self.name(&link.from), self.name(&link.to), link.why, link.site)
+        let (from, to) = (self.name(&link.from, numbers), self.name(&link.to, numbers));
+        format!("{from} -> {to}: {} at {}{fate}{with}", link.why, link.site)
     }
 }
 
 impl std::fmt::Display for Found<'_> {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let numbers = self.numbers();
         writeln!(out, "sites: {}", self.person.sites.join(", "))?;
         writeln!(out, "identifiers: {}", self.person.identifiers.len())?;
         for identifier in &self.person.identifiers {
-            writeln!(out, "  {}", self.name(identifier))?;
+            writeln!(out, "  {}", self.name(identifier, &numbers))?;
         }
         writeln!(out, "links: {}", self.person.links.len())?;
         for link in &self.person.links {
-            writeln!(out, "  {}", self.link(link))?;
+            writeln!(out, "  {}", self.link(link, &numbers))?;
         }
         writeln!(out, "rows held:{}", if self.rows.is_empty() { " none" } else { "" })?;
         for (table, rows) in self.rows {

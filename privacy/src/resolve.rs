@@ -320,7 +320,9 @@ impl Search<'_> {
                     next.insert(link.to.clone());
                 }
             }
-            if (is_new || link.fate == Fate::Cut) && !self.person.links.contains(&link) {
+            // One that was followed leads to somebody new, and only once.
+            let is_told = link.fate != Fate::Followed && self.person.links.contains(&link);
+            if (is_new || link.fate == Fate::Cut) && !is_told {
                 self.person.links.push(link);
             }
         }

@@ -94,6 +94,19 @@ async fn a_phone_belongs_to_a_person_unless_others_told_it_too() {
     assert!(values(&found).contains("ben@steel.example") && values(&found).contains("+49301000"));
 }
 
+/// An address such as that of a school, or one that a shop fills in for all its guests.
+#[tokio::test]
+async fn somebody_may_be_as_many_visitors_as_there_are() {
+    let Some(place) = Place::new("as_many_visitors").await else { return };
+    place.query(
+        "INSERT INTO {database}.hits (hit_id, site, kind, received_at, occurred_at, visitor_id, contact_email) \
+         SELECT generateUUIDv7(), 'shop', 'form', now64(3), now64(3), toString(generateUUIDv4()), 'ada@steel.example' FROM numbers(20000)",
+    );
+    let words = ["erase", "--site=shop", "--email=ada@steel.example", "--dry-run"];
+    let receipt = place.run(&words).await;
+    assert!(receipt.contains("identifiers: 20001\n") && receipt.contains("  hits: 20000\n"), "{}", &receipt[..200]);
+}
+
 /// They name the person, and an erasure would not reach where ClickHouse keeps what it was asked.
 #[tokio::test]
 async fn questions_are_not_kept() {
