@@ -322,12 +322,16 @@ pub async fn notices(options: NoticesOptions) -> Result<String, PrivacyError> {
     );
     let rows = database.rows("asking what was given", &query).await?;
     let mut lines = vec!["id,purpose,reason,since,shared".to_owned()];
+    let mut of_purposes: BTreeMap<&str, Permissions<'_>> = BTreeMap::new();
     for row in &rows {
-        let permissions = Permissions::of(&register, &options.site, &options.partner, text(row, "purpose"));
+        let purpose = text(row, "purpose");
+        let permissions = of_purposes
+            .entry(purpose)
+            .or_insert_with(|| Permissions::of(&register, &options.site, &options.partner, purpose));
         let id = text(row, "id");
         let given_at = id.parse().map(issued_at).unwrap_or_default();
         if let Some(End { why, at }) = permissions.end(SubjectKind::Email, text(row, "subject"), given_at) {
-            let (purpose, shared) = (text(row, "purpose"), text(row, "shared"));
+            let shared = text(row, "shared");
             lines.push(format!("{id},{purpose:?},{},{},{shared} UTC", why.as_str(), readable(at)));
         }
     }

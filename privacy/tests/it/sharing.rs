@@ -1,7 +1,10 @@
 //! What is given to partners, and whom they are told of.
 
-use privacy::topic::messages;
-use schemas::PrivacyDirective;
+use std::time::{Duration, Instant};
+
+use privacy::topic::{directive, messages};
+use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
+use uuid::Uuid;
 
 use crate::support::{Place, Visit};
 
@@ -57,6 +60,34 @@ async fn only_who_permits_it_is_given_and_only_what_is_named() {
     let path = place.path("three.csv");
     let other = ["--purpose=letters", "--site=shop", "--fields=name", "--output", path.to_str().unwrap()];
     assert!(place.run(&[&["share", "acme"][..], &other].concat()).await.starts_with("0 of 4"));
+}
+
+/// A partner that was given a whole list is told within the time that somebody waits for an answer.
+#[tokio::test]
+async fn a_partner_is_told_of_many() {
+    const MANY: u128 = 20_000;
+    let Some(place) = Place::new("told_of_many").await else { return };
+    let withdrawn = |number: u128| PrivacyDirective {
+        partner: "acme".into(),
+        purpose: "fair".into(),
+        ..directive(
+            Uuid::from_u128(number),
+            "shop",
+            (SubjectKind::Email, "one", format!("{number:064x}")),
+            PrivacyAction::Withdraw,
+            "olga",
+        )
+    };
+    let all: Vec<_> = (0..MANY).map(withdrawn).collect();
+    place.publish(messages(&place.kafka(), &all).unwrap()).await;
+    place.query(&format!(
+        "INSERT INTO {{database}}.privacy_shares (site, partner, purpose, directive_id, subject, key_name, fields, shared_at) \
+         SELECT 'shop', 'acme', 'fair', toUUID('00000000-0000-0000-0000-000000000001'), leftPad(lower(hex(number)), 64, '0'), \
+         'one', ['name'], now64(3) FROM numbers({MANY})"
+    ));
+    let begun = Instant::now();
+    assert_eq!(notices(&place).await.lines().count(), 1 + MANY as usize);
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 /// They are one person, and the partner knows them by the permission of the other address.
