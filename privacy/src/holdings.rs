@@ -52,6 +52,11 @@ impl Holding {
         self.name == self.table
     }
 
+    /// How much there is, as an expression. A session has a row for each time it was settled, until ClickHouse merges them.
+    fn number(&self) -> &'static str {
+        if self.name == "settled_sessions" { "uniqExact(site, visitor_id, session_id)" } else { "count()" }
+    }
+
     /// The condition for the rows of a person.
     #[must_use]
     pub fn condition(&self, person: &Person) -> String {
@@ -122,7 +127,8 @@ pub async fn count(database: &Database, person: &Person) -> Result<BTreeMap<&'st
     let mut counts = BTreeMap::new();
     for holding in present(database).await?.into_iter().filter(Holding::is_table) {
         let query = format!(
-            "SELECT toUInt64(count()) AS rows FROM {{database}}.{} WHERE {}",
+            "SELECT toUInt64({}) AS rows FROM {{database}}.{} WHERE {}",
+            holding.number(),
             holding.name,
             holding.condition(person)
         );

@@ -116,6 +116,20 @@ async fn a_correction_goes_to_all_sites_and_only_fields_of_a_contact_are_taken()
     }
 }
 
+/// As the sink counts them in its report.
+#[tokio::test]
+async fn a_session_counts_once_however_often_it_was_settled() {
+    let Some(place) = place("counts_once").await else { return };
+    place.query("SYSTEM STOP MERGES {database}.settled_sessions");
+    place.settle().await;
+    place.visit(&[Visit { site: "shop", visitor: "v-ada", ..Visit::default() }]);
+    place.settle().await;
+    let rows = place.query("SELECT count() FROM {database}.settled_sessions WHERE visitor_id = 'v-ada'");
+    assert!(rows.parse::<u64>().unwrap() > 2, "{rows}");
+    let receipt = place.run(&["erase", "--site=shop", "--email", ADA, "--dry-run"]).await;
+    assert!(receipt.contains("  settled_sessions: 2\n"), "{receipt}");
+}
+
 /// Their browser tells the id of before for as long as they keep its cookie, and they know no other.
 #[tokio::test]
 async fn who_was_forgotten_and_came_again_is_found_by_the_id_that_they_have() {
