@@ -25,21 +25,26 @@ use crate::readable;
 use crate::subject::{Identifier, values};
 use crate::topic::Register;
 
-/// How a phone is written before it is hashed, as an expression over the column `phone`: what
-/// [`service::privacy::keys::normal`] does.
-#[must_use]
-pub fn normal_phone(column: &str) -> String {
-    let digits = format!("replaceRegexpAll({column}, '[^0-9]', '')");
-    format!(
-        "multiIf({digits} = '', '', startsWith({digits}, '00'), concat('+', substring({digits}, 3)), \
-         startsWith(trim({column}), '+'), concat('+', {digits}), {digits})"
-    )
+/// A text without the white space around it: all that Unicode knows, as hits bring what people pasted.
+fn trimmed(column: &str) -> String {
+    let white = r"[\\s\\pZ\\x0B\\x{85}]+";
+    format!("replaceRegexpAll({column}, '^{white}|{white}$', '')")
 }
 
-/// How an address is written before it is hashed, as an expression over a column.
+/// How an address is written before it is hashed, as an expression over a column: what [`service::privacy::keys::normal`] does.
 #[must_use]
 pub fn normal_email(column: &str) -> String {
-    format!("lowerUTF8(trim({column}))")
+    format!("lowerUTF8({})", trimmed(column))
+}
+
+/// How a phone is written before it is hashed, as an expression over a column: what [`service::privacy::keys::normal`] does.
+#[must_use]
+pub fn normal_phone(column: &str) -> String {
+    let (digits, whole) = (format!("replaceRegexpAll({column}, '[^0-9]', '')"), trimmed(column));
+    format!(
+        "multiIf({digits} = '', '', startsWith({digits}, '00'), concat('+', substring({digits}, 3)), \
+         startsWith({whole}, '+'), concat('+', {digits}), {digits})"
+    )
 }
 
 /// Why two identifiers are one person.
@@ -154,11 +159,13 @@ pub async fn contacts_of(
     sites: &[String],
     address: Identifier,
 ) -> Result<BTreeSet<Identifier>, PrivacyError> {
-    let (own, corrected) = (literal(&address.value), normal_email("email"));
+    let own = literal(&address.value);
     let query = format!(
         "SELECT DISTINCT contact FROM {{database}}.contact_cards WHERE {} AND contact != '' \
-         AND (lowerUTF8(contact) = {own} OR (source = 'correction' AND {corrected} = {own}))",
+         AND ({} = {own} OR (source = 'correction' AND {} = {own}))",
         is_in("site", sites.iter().map(String::as_str)),
+        normal_email("contact"),
+        normal_email("email"),
     );
     let rows = database.rows("asking for contacts", &query).await?;
     let known: BTreeSet<_> = rows.iter().filter_map(|row| email(text(row, "contact"))).collect();
@@ -219,7 +226,7 @@ impl Search<'_> {
              GROUP BY site, contact, visitor_id ORDER BY ALL",
             self.at_sites(),
             is_in("visitor_id", values(frontier, SubjectKind::VisitorId)),
-            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
+            is_in(&normal_email("contact"), values(frontier, SubjectKind::Email)),
         );
         let rows = self.database.rows("asking for links", &query).await?;
         let link = |row: &Row| {
@@ -238,8 +245,8 @@ impl Search<'_> {
              toString(toDate(max(decided_at))) AS day FROM {{database}}.contact_merges WHERE {} \
              GROUP BY site, contact HAVING argMax(is_merged, decided_at) AND ({} OR {}) ORDER BY ALL",
             self.at_sites(),
-            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
-            is_in("lowerUTF8(other)", values(frontier, SubjectKind::Email)),
+            is_in(&normal_email("contact"), values(frontier, SubjectKind::Email)),
+            is_in(&normal_email("other"), values(frontier, SubjectKind::Email)),
         );
         let rows = self.database.rows("asking for merged contacts", &query).await?;
         let link = |row: &Row| {
@@ -268,10 +275,11 @@ impl Search<'_> {
         let address = normal_email("email");
         let query = format!(
             "SELECT site AS place, contact, {address} AS other, toString(toDate(max(submitted_at))) AS day \
-             FROM {{database}}.contact_cards WHERE {} AND source = 'correction' AND other NOT IN ('', lowerUTF8(contact)) \
+             FROM {{database}}.contact_cards WHERE {} AND source = 'correction' AND other NOT IN ('', {}) \
              AND ({} OR {}) GROUP BY site, contact, other ORDER BY ALL",
             self.at_sites(),
-            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
+            normal_email("contact"),
+            is_in(&normal_email("contact"), values(frontier, SubjectKind::Email)),
             is_in("other", values(frontier, SubjectKind::Email)),
         );
         let rows = self.database.rows("asking for corrected addresses", &query).await?;
@@ -285,7 +293,7 @@ impl Search<'_> {
     async fn told(&self, frontier: &BTreeSet<Identifier>) -> Result<Vec<Link>, PrivacyError> {
         let condition = format!(
             "{} OR (contact = '' AND {}) OR {}",
-            is_in("lowerUTF8(contact)", values(frontier, SubjectKind::Email)),
+            is_in(&normal_email("contact"), values(frontier, SubjectKind::Email)),
             is_in("visitor_id", values(frontier, SubjectKind::VisitorId)),
             is_in(&normal_phone("phone"), values(frontier, SubjectKind::Phone)),
         );

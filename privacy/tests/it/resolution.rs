@@ -94,6 +94,24 @@ async fn a_phone_belongs_to_a_person_unless_others_told_it_too() {
     assert!(values(&found).contains("ben@steel.example") && values(&found).contains("+49301000"));
 }
 
+/// What people paste into a field has more around it than spaces.
+#[tokio::test]
+async fn white_space_around_a_name_hides_nobody() {
+    let Some(place) = Place::new("white_space").await else { return };
+    place.visit(&[
+        visit("shop", "v1", "ada@steel.example\\t"),
+        visit("shop", "v1", ""),
+        visit("shop", "v2", "\u{a0}Ada@steel.example"),
+        Visit { phone: "\u{2009}+49 30 4711", ..visit("shop", "v3", "") },
+    ]);
+    let found = person(&place, &["--email=ada@steel.example", "--phone=+49 30 4711"]).await;
+    assert_eq!(values(&found), BTreeSet::from(["ada@steel.example", "+49304711", "v1", "v2", "v3"]));
+    let receipt = place
+        .run(&["erase", "--site=shop", "--email=ada@steel.example", "--without=v1", "--without=v2", "--dry-run"])
+        .await;
+    assert!(receipt.contains("  hits: 2\n"), "{receipt}");
+}
+
 /// An address such as that of a school, or one that a shop fills in for all its guests.
 #[tokio::test]
 async fn somebody_may_be_as_many_visitors_as_there_are() {
