@@ -134,7 +134,7 @@ impl KafkaOptions {
         for (key, value) in defaults {
             config.set(first_name(key), *value);
         }
-        for (key, value) in &self.kafka_property {
+        for (key, value) in self.kafka_property.iter().flat_map(|properties| &properties.0) {
             config.set(first_name(key), value);
         }
         config

@@ -28,9 +28,10 @@ pub struct KafkaOptions {
     /// Brokers to start from, host:port separated by commas
     #[arg(long, value_name = "BROKERS", default_value = "127.0.0.1:9092")]
     pub kafka_brokers: String,
-    /// Any property of librdkafka, for producers and consumers alike; may be given more than once
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value, value_delimiter = ',')]
-    pub kafka_property: Vec<(String, String)>,
+    /// Any property of librdkafka, for producers and consumers alike; may be given more than once, or several separated by
+    /// commas
+    #[arg(long, value_name = "KEY=VALUE", value_parser = properties, hide_env_values = true)]
+    pub kafka_property: Vec<Properties>,
     /// What all topic names of this installation start with
     #[arg(long, value_name = "PREFIX", default_value = "")]
     pub topic_prefix: String,
@@ -47,6 +48,10 @@ pub struct KafkaOptions {
     #[arg(long, value_name = "URL")]
     pub schema_registry: Option<String>,
 }
+
+/// Properties of librdkafka, as they are given at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Properties(pub Vec<(String, String)>);
 
 /// What a service does about topics when it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -121,9 +126,21 @@ pub fn milliseconds(text: &str) -> Result<Duration, String> {
     text.parse().map(Duration::from_millis).map_err(|_| format!("{text:?} is not a whole number of milliseconds"))
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} is not of the form key=value"))?;
-    Ok((key.trim().to_owned(), value.trim().to_owned()))
+/// A comma belongs to the value, as of a password, unless a property follows it.
+fn properties(text: &str) -> Result<Properties, String> {
+    let is_name =
+        |key: &str| !key.is_empty() && key.bytes().all(|each| each.is_ascii_lowercase() || b"._".contains(&each));
+    let mut all: Vec<(String, String)> = Vec::new();
+    for part in text.split(',') {
+        let property = part.split_once('=').map(|(key, value)| (key.trim(), value)).filter(|(key, _)| is_name(key));
+        match (property, all.last_mut()) {
+            (Some((key, value)), _) => all.push((key.to_owned(), value.to_owned())),
+            (None, Some((_, value))) => *value += &format!(",{part}"),
+            (None, None) => return Err(format!("{part:?} is not of the form key=value")),
+        }
+    }
+    all.iter_mut().for_each(|(_, value)| *value = value.trim().to_owned());
+    Ok(Properties(all))
 }
 
 #[cfg(test)]
@@ -157,11 +174,31 @@ mod tests {
         assert_eq!(variable("metrics_listen"), "EXAMPLE_METRICS_LISTEN");
     }
 
+    fn given(example: &Example) -> Vec<(&str, &str)> {
+        let all = example.kafka.kafka_property.iter().flat_map(|properties| &properties.0);
+        all.map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    }
+
+    #[test]
+    fn a_value_may_have_commas_and_is_not_shown() {
+        let several = "sasl.username=ada, sasl.password = Pa,ss,W=rd ,debug=broker,topic";
+        let example = read(&["--kafka-property", several, "--kafka-property=ssl.cipher.suites=a,b"]).unwrap();
+        let expected = [
+            ("sasl.username", "ada"),
+            ("sasl.password", "Pa,ss,W=rd"),
+            ("debug", "broker,topic"),
+            ("ssl.cipher.suites", "a,b"),
+        ];
+        assert_eq!(given(&example), expected);
+        let command = SERVICE.command::<Example>();
+        let property = command.get_arguments().find(|argument| argument.get_id() == "kafka_property").unwrap();
+        assert!(property.is_hide_env_values_set());
+    }
+
     #[test]
     fn properties_may_be_given_more_than_once() {
         let example = read(&["--kafka-property", "linger.ms=5", "--kafka-property=acks=all"]).unwrap();
-        let expected = [("linger.ms".to_owned(), "5".to_owned()), ("acks".to_owned(), "all".to_owned())];
-        assert_eq!(example.kafka.kafka_property, expected);
+        assert_eq!(given(&example), [("linger.ms", "5"), ("acks", "all")]);
         assert_eq!(example.common.metrics_listen.port(), 9999);
         assert_eq!(example.common.shutdown_deadline, Duration::from_secs(25));
     }
