@@ -70,7 +70,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     }
     let id = Uuid::now_v7();
     let due_at = issued_at(id) + i64::from(options.due) * DAY;
-    let directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
+    let mut directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
         due_at: Some(due_at),
         issued_at: issued_at(id) + EFFECT,
         ..directive(id, site, subject, right.action(), &options.operator)
@@ -83,6 +83,7 @@ pub async fn exercise(right: Right, options: RightOptions) -> Result<String, Pri
     )
     .await?;
     let count = directives.len();
+    directives.extend(register.mark(&keys));
     blocking(move || publish(&kafka, &[messages(&kafka, &directives)?, records, corrections].concat())).await?;
     Ok(receipt(id, action, due_at, count) + &found.to_string())
 }
@@ -238,7 +239,7 @@ pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let due_at = issued_at(id) + i64::from(options.due) * DAY;
     let identifiers = contacts_of(&database, &sites, contact).await?;
     let person = Person { sites, identifiers, ..Person::default() };
-    let directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
+    let mut directives = directives(&register, &keys, &person, |site, subject| PrivacyDirective {
         due_at: Some(due_at),
         fields: fields.clone(),
         ..directive(id, site, subject, PrivacyAction::Rectify, &options.operator)
@@ -246,6 +247,7 @@ pub async fn rectify(options: RectifyOptions) -> Result<String, PrivacyError> {
     let action = PrivacyAction::Rectify.as_str();
     note(&database, &Note { id, site: &options.site, operator: &options.operator, action }, 0).await?;
     let (kafka, count) = (options.places.kafka, directives.len());
+    directives.extend(register.mark(&keys));
     blocking(move || publish(&kafka, &messages(&kafka, &directives)?)).await?;
     let mut text = receipt(id, action, due_at, count);
     let names: Vec<&str> = options.set.iter().map(|(field, _)| field.as_str()).collect();

@@ -65,7 +65,7 @@ async fn say(
         issued_at: said.at,
         ..directive(id, &site, (SubjectKind::Email, name, hash), action, &operator)
     };
-    let directives: Vec<_> = said.hashes.into_iter().map(make).collect();
+    let directives: Vec<_> = said.hashes.into_iter().map(make).chain(register.mark(&keys)).collect();
     note(&database, &Note { id, site: &site, operator: &operator, action: action.as_str() }, 0).await?;
     blocking(move || publish(&places.kafka, &messages(&places.kafka, &directives)?)).await?;
     let ended = said.ended.map(|number| format!("permissions that this ends: {number}\n")).unwrap_or_default();

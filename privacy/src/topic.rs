@@ -74,12 +74,22 @@ impl Register {
     /// overlooked, such as an objection where something is shared.
     ///
     /// # Errors
-    /// Where one is not.
+    /// Where one is not, or is another one.
     pub fn found_by(self, keys: &Keys) -> Result<Self, PrivacyError> {
         for said in self.all().filter(|said| said.report.is_none()) {
-            keys.needed(&said.key_name)?;
+            keys.check(said)?;
         }
         Ok(self)
+    }
+
+    /// What tells the mark of the newest key, where it is used for the first time. By that everybody who has another key under
+    /// its name is told apart: their hashes would be nobody's.
+    #[must_use]
+    pub fn mark(&self, keys: &Keys) -> Option<PrivacyDirective<'static>> {
+        let key = keys.newest();
+        let mark = || (SubjectKind::Unknown, key.name(), key.mark());
+        let is_used = self.all().any(|said| said.key_name == key.name());
+        (!is_used).then(|| directive(Uuid::now_v7(), "", mark(), PrivacyAction::Unknown, ""))
     }
 
     /// All that was asked and reported.

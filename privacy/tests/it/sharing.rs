@@ -158,6 +158,20 @@ async fn a_file_that_has_lost_a_key_is_not_taken() {
     assert!(!path.exists());
 }
 
+/// As where the file of another installation is given: nobody would be found by what is hashed with it, and all be told as done.
+#[tokio::test]
+async fn a_file_with_another_key_of_the_same_name_is_not_taken() {
+    let Some(place) = place("another_key").await else { return };
+    say(&place, "permit", ADA).await;
+    std::fs::write(place.keys_file(), format!("one {}\n", "cd".repeat(32))).unwrap();
+    let refused = place.try_run(&["erase", "--site=shop", "--email", ADA]).await.expect_err("refused").to_string();
+    assert!(
+        refused.contains("\"one\" is not in the privacy keys") && refused.contains("or is another one"),
+        "{refused}"
+    );
+    assert_eq!(place.directives("shop").await.len(), 1);
+}
+
 /// What somebody answers on the site itself counts as what they say to us, where it is newer.
 #[tokio::test]
 async fn who_refused_on_the_site_since_is_not_given() {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use schemas::{Contact, PrivacyAction, PrivacyDirective, SubjectKind};
 use uuid::Uuid;
 
-use super::keys::{Key, Keys, KeysError, Subject, normal};
+use super::keys::{Key, Keys, KeysError, Subject, is_mark, normal};
 
 /// What is to be done with a hit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +200,9 @@ pub enum Unusable {
     /// The key is not in the file.
     #[error("a directive was hashed with key {0:?}, which is not in the file of --privacy-keys")]
     UnknownKey(String),
+    /// The key of the file is another one.
+    #[error("key {0:?} of the file of --privacy-keys is another one than that which directives were hashed with")]
+    AnotherKey(String),
     /// The subject is not a hash.
     #[error("the subject of a directive is not 64 hex digits")]
     Subject,
@@ -253,6 +256,13 @@ impl Directives {
     /// # Errors
     /// Where the directive can't be carried out: what was there under its key holds on.
     pub fn apply(&mut self, key: &[u8], directive: Option<&PrivacyDirective<'_>>) -> Result<(), Unusable> {
+        if let (Some(directive), Some(keys)) = (directive.filter(|each| is_mark(each)), &self.keys) {
+            let is_another = |key: &Key| key.mark() != directive.subject;
+            return match keys.get(&directive.key_name).is_some_and(is_another) {
+                true => Err(Unusable::AnotherKey(directive.key_name.clone().into_owned())),
+                false => Ok(()),
+            };
+        }
         let is_about_hits = |each: &&PrivacyDirective<'_>| match each.action {
             _ if each.report.is_some() => false,
             PrivacyAction::Erase | PrivacyAction::Forget | PrivacyAction::Object => true,
@@ -536,6 +546,19 @@ mod tests {
         let mut directives = with(std::slice::from_ref(&one));
         assert!(directives.apply(&privacy_key(&one), Some(&lost)).is_err());
         assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Erase);
+    }
+
+    #[test]
+    fn another_key_under_the_name_of_the_one_that_was_used_is_told_apart() {
+        let (right, wrong) = (keys().get("new").unwrap().mark(), keys().get("old").unwrap().mark());
+        let mark = |subject: String| PrivacyDirective {
+            subject: subject.into(),
+            key_name: "new".into(),
+            ..PrivacyDirective::default()
+        };
+        let mut directives = with(&[mark(right)]);
+        assert!(directives.is_empty());
+        assert_eq!(directives.apply(b"k", Some(&mark(wrong))), Err(Unusable::AnotherKey("new".to_owned())));
     }
 
     #[test]

@@ -97,7 +97,9 @@ impl Follower {
     fn take_in(&self, key: &[u8], value: Option<&[u8]>, reader: &Reader, waiting: &mut Waiting) {
         waiting.messages.remove(key);
         let mut applied = self.apply(key, value, reader);
-        if waiting.messages.is_empty() && matches!(applied, Err(ApplyError::Unusable(Unusable::UnknownKey(_)))) {
+        let is_of_keys =
+            matches!(applied, Err(ApplyError::Unusable(Unusable::UnknownKey(_) | Unusable::AnotherKey(_))));
+        if is_of_keys && waiting.messages.is_empty() {
             applied = self.renew_keys().and_then(|()| self.apply(key, value, reader));
         }
         if let (Err(error), Some(value)) = (applied, value) {

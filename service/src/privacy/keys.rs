@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
-use schemas::SubjectKind;
+use schemas::{PrivacyAction, PrivacyDirective, SubjectKind};
 use sha2::Sha256;
 
 /// A keyed hash of what names a person.
@@ -77,10 +77,10 @@ impl Key {
         &self.name
     }
 
-    /// Whether it hashes as another one does.
-    fn is_like(&self, other: &Self) -> bool {
-        let hash = |key: &Self| key.hash("", SubjectKind::Unknown, "");
-        hash(self) == hash(other)
+    /// What it makes of nothing and nobody, lower-case hex: by that another key under its name is told from it.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        hex::encode(self.hash("", SubjectKind::Unknown, ""))
     }
 
     /// The hash of what names a person at a site. `value` is [normal](normal) already.
@@ -124,7 +124,7 @@ impl Keys {
     /// Where it can't be read, is wrong, or lacks one of these keys that is still needed.
     pub fn renewed(&self, is_needed: impl Fn(&Key) -> bool) -> Result<Self, KeysError> {
         let renewed = Self::open(&self.path)?;
-        let is_there = |key: &Key| renewed.get(&key.name).is_some_and(|other| other.is_like(key));
+        let is_there = |key: &Key| renewed.get(&key.name).is_some_and(|other| other.mark() == key.mark());
         match self.iter().find(|key| is_needed(key) && !is_there(key)) {
             Some(lost) => Err(KeysError::Lost { path: self.path.clone(), name: lost.name.clone() }),
             None => Ok(renewed),
@@ -143,18 +143,29 @@ impl Keys {
         self.keys.iter().find(|key| key.name == name)
     }
 
-    /// The key of a name that something was hashed with.
+    /// Holds the keys against what a directive was hashed with, or the mark of a key.
     ///
     /// # Errors
-    /// Where the file lacks it.
-    pub fn needed(&self, name: &str) -> Result<&Key, KeysError> {
-        self.get(name).ok_or_else(|| KeysError::Lost { path: self.path.clone(), name: name.to_owned() })
+    /// Where the key is missing, or is another one.
+    pub fn check(&self, directive: &PrivacyDirective<'_>) -> Result<(), KeysError> {
+        let name = directive.key_name.as_ref();
+        let is_right = |key: &Key| !is_mark(directive) || key.mark() == directive.subject;
+        if self.get(name).is_some_and(is_right) {
+            return Ok(());
+        }
+        Err(KeysError::Lost { path: self.path.clone(), name: name.to_owned() })
     }
 
     /// All of them, the newest first.
     pub fn iter(&self) -> impl Iterator<Item = &Key> {
         self.keys.iter()
     }
+}
+
+/// Whether a directive asks nothing, and tells the [mark](Key::mark) of the key that the others were hashed with.
+#[must_use]
+pub fn is_mark(directive: &PrivacyDirective<'_>) -> bool {
+    directive.action == PrivacyAction::Unknown && directive.site.is_empty() && directive.report.is_none()
 }
 
 fn read_key(line: &str) -> Result<Key, &'static str> {

@@ -206,7 +206,7 @@ fn apply(
     directive: Option<&PrivacyDirective<'_>>,
 ) -> Result<(), ExecuteError> {
     let applied = match directives.apply(key, directive) {
-        Err(Unusable::UnknownKey(_)) => {
+        Err(Unusable::UnknownKey(_) | Unusable::AnotherKey(_)) => {
             directives.renew_keys()?;
             directives.apply(key, directive)
         }
