@@ -300,11 +300,20 @@ fn write(file: File, options: &ShareOptions, permitted: &[(&PrivacyDirective<'_>
     table.flush().map_err(failed)
 }
 
-/// A field that a person filled in must be no formula to the partner's spreadsheet. A telephone number stays as it is.
+/// What ends a field where a spreadsheet is set so, which differs from country to country, and does not heed quotes then.
+const SEPARATORS: [char; 5] = [';', ',', '\t', '\n', '\r'];
+
+/// A field that a person filled in must be no formula to the partner's spreadsheet, nor any part of it that may pass for a field. A
+/// telephone number stays as it is.
 fn harmless(value: &str) -> String {
-    let is_number = value.chars().all(|each| each.is_ascii_digit() || "+-() /.".contains(each));
-    let is_formula = value.starts_with(['=', '@', '\t', '\r']) || (value.starts_with(['+', '-']) && !is_number);
-    if is_formula { format!("'{value}") } else { value.to_owned() }
+    let harmless = |part: &str| if is_formula(part) { format!("'{part}") } else { part.to_owned() };
+    value.split_inclusive(SEPARATORS).map(harmless).collect()
+}
+
+fn is_formula(part: &str) -> bool {
+    let is_number = |text: &str| text.chars().all(|each| each.is_ascii_digit() || "+-() /.".contains(each));
+    let is_signed = part.starts_with(['+', '-']) && !is_number(part.trim_end_matches(SEPARATORS));
+    is_signed || part.starts_with(['=', '@', '\t', '\r'])
 }
 
 /// Lists who was given to a partner and does not permit it any more, by the ids under which they were given.
@@ -389,6 +398,10 @@ mod tests {
         assert_eq!(harmless("+1+cmd|x"), "'+1+cmd|x");
         assert_eq!(harmless("+49 (30) 4711"), "+49 (30) 4711");
         assert_eq!(harmless("Ada - Dr."), "Ada - Dr.");
+        // In many countries it is the semicolon that ends a field.
+        assert_eq!(harmless("Ada;=cmd|'/C calc'!A0"), "Ada;'=cmd|'/C calc'!A0");
+        assert_eq!(harmless("\t@x\n-y"), "'\t'@x\n'-y");
+        assert_eq!(harmless("+49 30 4711,+49 30 4712; x"), "+49 30 4711,+49 30 4712; x");
     }
 
     #[test]
