@@ -114,16 +114,15 @@ impl Topic {
             Cleanup::DeleteAfter(milliseconds) => vec![
                 ("cleanup.policy", "delete".to_owned()),
                 ("retention.ms", milliseconds.to_string()),
-                // Only closed segments are deleted, so a segment must not live much longer than its records may.
-                ("segment.ms", (milliseconds / 12).min(DAY).to_string()),
+                ("segment.ms", longest_segment(milliseconds).to_string()),
             ],
         }
     }
 
     /// What contradicts the catalogue in the settings that a topic really has, if anything: another clean-up policy, a
-    /// retention or, of what was removed, a wait for the cleaner that is longer than promised to the people whose data it
-    /// holds (a shorter one is the operator's to choose), or messages that are smaller than those that are sent (one too
-    /// large for its topic would be sent for ever).
+    /// retention, a life of segments or, of what was removed, a wait for the cleaner that is longer than promised to the people
+    /// whose data it holds (a shorter one is the operator's to choose), or messages that are smaller than those that are sent
+    /// (one too large for its topic would be sent for ever).
     #[must_use]
     pub fn contradiction(&self, partitions: usize, setting: impl Fn(&str) -> Option<String>) -> Option<String> {
         let (policy, bound, longest) = match self.cleanup {
@@ -138,6 +137,15 @@ impl Topic {
         {
             return Some(format!("{bound} is {actual}, must be {longest} or less"));
         }
+        if let Cleanup::DeleteAfter(milliseconds) = self.cleanup
+            && let Some(actual) = setting("segment.ms").and_then(|text| text.parse::<i64>().ok())
+            && actual > longest_segment(milliseconds)
+        {
+            let longest = longest_segment(milliseconds);
+            return Some(format!(
+                "segment.ms is {actual}, must be {longest} or less, as a message stays for as long as its segment is open"
+            ));
+        }
         if let Some(actual) =
             setting("max.message.bytes").filter(|text| text.parse().is_ok_and(|bytes| LARGEST_MESSAGE > bytes))
         {
@@ -145,6 +153,11 @@ impl Topic {
         }
         (self.partitions == 1 && partitions != 1).then(|| format!("it has {partitions} partitions, must have 1"))
     }
+}
+
+/// Only closed segments are deleted, so a segment must not live much longer than its records may.
+fn longest_segment(milliseconds: i64) -> i64 {
+    (milliseconds / 12).min(DAY)
 }
 
 /// Key of a hit's messages: all hits of a visitor go to one partition, in order.
@@ -199,6 +212,11 @@ mod tests {
         assert!(HITS_RAW.contradiction(12, with("cleanup.policy", "compact")).unwrap().contains("must be delete"));
         assert_eq!(HITS_RAW.contradiction(12, with("max.message.bytes", "1000000")), None);
         assert!(HITS_RAW.contradiction(12, with("max.message.bytes", "999999")).unwrap().contains("1000000 or more"));
+        assert!(
+            HITS_RAW.contradiction(12, with("segment.ms", "604800000")).unwrap().contains("must be 21600000 or less")
+        );
+        assert_eq!(HITS_RAW.contradiction(12, with("segment.ms", "1000")), None);
+        assert_eq!(PARTNERS.contradiction(3, with("segment.ms", "604800000")), None);
         assert!(VISITOR_KEYS.contradiction(2, |_| None).unwrap().contains("2 partitions"));
     }
 }

@@ -7,7 +7,7 @@ use local::{TestStack, stack_or_skip};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use schemas::topics::{HITS_RAW, PARTNERS, PRIVACY, Topic};
+use schemas::topics::{HITS_RAW, PARTNERS, PRIVACY, Topic, VISITOR_KEYS};
 use service::kafka::TopicError;
 use service::options::KafkaOptions;
 
@@ -42,6 +42,7 @@ async fn a_topic_that_contradicts_the_catalogue_is_refused_by_name() {
     for (topic, other, complaint) in [
         (HITS_RAW, ("retention.ms", "604800000"), "retention.ms is 604800000, must be 259200000 or less"),
         (HITS_RAW, ("retention.ms", "-1"), "retention.ms is -1, must be 259200000 or less"),
+        (VISITOR_KEYS, ("segment.ms", "604800000"), "segment.ms is 604800000, must be 14400000 or less"),
         (HITS_RAW, ("cleanup.policy", "compact"), "cleanup.policy is compact, must be delete"),
         (PARTNERS, ("cleanup.policy", "delete"), "cleanup.policy is delete, must be compact"),
         (
