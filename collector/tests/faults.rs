@@ -36,6 +36,39 @@ fn without_the_broker_the_answer_is_503_and_readiness_false_and_both_recover() {
     collector.assert_outcomes_add_up();
 }
 
+/// Brokers that answer, but take no hit: where they do not permit it, or the topic takes none as large.
+#[test]
+fn brokers_that_refuse_every_hit_make_it_unready_and_the_reason_is_told() {
+    let collector = Fixture::start(&["--publish-deadline", "500"]);
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    collector.broker.request_errors(RDKafkaApiKey::Produce, &[refused; 100]);
+    assert_eq!(collector.get("/p.gif?site=demo", &[]).status(), 503);
+    let ready = collector.get("/ready", &[]);
+    let told = String::from_utf8_lossy(ready.body()).to_lowercase();
+    assert!(ready.status() == 503 && told.contains("authorization"), "{} {told}", ready.status());
+    // They answer all the time.
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(collector.get("/ready", &[]).status(), 503);
+    assert_eq!(collector.metrics.brokers_up.get(), 0);
+
+    collector.broker.clear_request_errors(RDKafkaApiKey::Produce);
+    collector.until("hits are taken again", || collector.get("/p.gif?site=demo", &[]).status() == 200);
+    assert_eq!(collector.get("/ready", &[]).status(), 200);
+    collector.assert_outcomes_add_up();
+}
+
+/// A topic that somebody deleted: the brokers answer, and there is nowhere to put a hit.
+#[test]
+fn without_the_topic_it_is_unready_and_says_so() {
+    let collector = Fixture::start(&[]);
+    collector.broker.topic_error("hits.raw", RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    collector.until("readiness is false", || collector.get("/ready", &[]).status() == 503);
+    let ready = collector.get("/ready", &[]);
+    assert!(String::from_utf8_lossy(ready.body()).contains("hits.raw"), "{:?}", ready.body());
+    collector.broker.topic_error("hits.raw", RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap();
+    collector.until("readiness is true again", || collector.get("/ready", &[]).status() == 200);
+}
+
 /// A sequence number that the broker did not expect of the request in front is fatal to an idempotent producer.
 #[test]
 fn a_producer_that_met_a_fatal_error_is_replaced() {

@@ -35,6 +35,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext};
 use rdkafka::{ClientConfig, ClientContext};
 use schemas::topics::{HITS_DEAD, HITS_RAW, PRIVACY, Topic, VISITOR_KEYS};
@@ -125,6 +126,10 @@ impl ProducerContext for Acknowledgements {
             Err((_, message)) => message,
         };
         self.waiting.release(message.key_len() + message.payload_len());
+        match result {
+            Ok(_) => self.brokers.acknowledge(),
+            Err((error, _)) => self.brokers.refuse(error),
+        }
         batch.settle(result.is_ok());
     }
 }
@@ -347,7 +352,7 @@ impl Publisher {
                 None => std::thread::sleep(REPLAY_INTERVAL),
                 Some(step) if self.deliver(&step, shutdown) => {
                     if !step.messages.is_empty() || step.stored > 0 {
-                        self.brokers.answer();
+                        self.brokers.take();
                     }
                     spool.published(step);
                 }
@@ -404,10 +409,16 @@ impl Publisher {
 
     fn probe(&self) {
         self.renew();
-        match self.producer.load().client().fetch_metadata(Some(&self.topics[0]), PROBE_TIMEOUT) {
+        let topic = &self.topics[0];
+        let told = self.producer.load().client().fetch_metadata(Some(topic), PROBE_TIMEOUT);
+        match told.map(|told| told.topics().iter().find_map(MetadataTopic::error)) {
             // While something is spooled, only its acknowledgement says that the brokers take hits.
-            Ok(_) if self.spool.as_ref().is_none_or(Spool::is_empty) => self.brokers.answer(),
-            Ok(_) => {}
+            Ok(None) if self.spool.as_ref().is_none_or(Spool::is_empty) => self.brokers.answer(),
+            Ok(None) => {}
+            Ok(Some(error)) => {
+                let error = RDKafkaErrorCode::from(error);
+                self.brokers.fail(&format!("topic {topic}: {error}; a collector that is started again creates it"));
+            }
             Err(error) => self.brokers.fail(&format!("the brokers do not answer: {error}")),
         }
         self.waiting.note_room();
