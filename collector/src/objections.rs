@@ -74,6 +74,7 @@ impl Objections {
             asked: Arc::clone(&asked),
             // A collector takes hits without the brokers, so that this is no condition of its readiness.
             health: Health::waiting_for(&[]),
+            brokers: None,
             shutdown: shutdown.clone(),
         };
         std::thread::spawn(move || follower.run());

@@ -124,6 +124,7 @@ pub async fn start(options: RunOptions, shutdown: CancellationToken) -> Result<R
         client: "enricher-privacy",
         asked: Arc::clone(&knowledge.privacy),
         health: health.clone(),
+        brokers: None,
         shutdown: shutdown.clone(),
     };
     let follower = Follower {

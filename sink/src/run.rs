@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use schemas::topics::{HITS_DEAD, HITS_ENRICHED, PRIVACY as PRIVACY_TOPIC};
 use schemas::{EnrichedHit, Reader};
+use service::compacted::BROKER;
 use service::endpoint::Endpoint;
 use service::health::Health;
 use service::kafka::TopicError;
@@ -63,7 +64,7 @@ impl Instruments {
     pub fn new() -> Result<Self, SinkError> {
         let registry = Registry::new();
         let metrics = Arc::new(Metrics::new(&registry)?);
-        Ok(Self { registry, metrics, health: Health::waiting_for(&[KAFKA, CLICKHOUSE, PRIVACY]) })
+        Ok(Self { registry, metrics, health: Health::waiting_for(&[BROKER, KAFKA, CLICKHOUSE, PRIVACY]) })
     }
 }
 
@@ -129,6 +130,7 @@ fn follow(options: &RunOptions, keys: Option<Keys>, health: &Health, ended: &Can
         client: "sink",
         asked: Arc::clone(&asked),
         health: health.clone(),
+        brokers: Some(health.clone()),
         shutdown: ended.clone(),
     };
     tokio::task::spawn_blocking(move || follower.run());

@@ -36,6 +36,8 @@ pub struct Follower {
     pub asked: Arc<Asked>,
     /// Where it is said whether all directives are known.
     pub health: Health,
+    /// Where it is said whether brokers answer, where nobody else listens to them whatever else is waited for.
+    pub brokers: Option<Health>,
     /// When to end.
     pub shutdown: CancellationToken,
 }
@@ -70,7 +72,7 @@ impl Follower {
 
     fn follow(&self) -> Result<(), FollowError> {
         let reader = Reader::new::<PrivacyDirective<'_>>(self.kafka.registry())?;
-        let mut topic = TopicReader::open(&self.kafka, self.client, &TOPIC, None)?;
+        let mut topic = TopicReader::open(&self.kafka, self.client, &TOPIC, self.brokers.clone())?;
         let (mut waiting, mut told) = (Waiting::default(), None);
         while !self.shutdown.is_cancelled() {
             match topic.next(WAIT) {

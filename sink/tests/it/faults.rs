@@ -1,7 +1,9 @@
 //! What a fault of a real ClickHouse does, class by class.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, ThreadedProducer};
 use sink::clickhouse::ClickHouse;
 use sink::error::ExitCode;
 use sink::metrics::Metrics;
@@ -208,4 +210,36 @@ async fn an_insert_that_is_given_up_ends_in_the_server_too() {
     place.clickhouse().insert("given/up/0", block).await.unwrap();
     let found = place.query("SELECT (SELECT count() FROM {database}.slowly), (SELECT count() FROM {database}.hits)");
     assert_eq!(found, "5\t5");
+}
+
+/// Brokers go away while hits come, when offsets are being committed and the thread that polls waits for an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_that_go_away_under_load_make_it_unready_soon() {
+    let Some(stack) = local::stack_or_skip("brokers_that_go_away_under_load_make_it_unready_soon") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let port = local::free_port().unwrap();
+    let mut kafka = local::Kafka::start(directory.path(), port).unwrap();
+    let place = Place::migrated(stack, "away").await;
+    let mut options = place.options(&[]);
+    options.kafka.kafka_brokers = kafka.brokers();
+    let sink = Running::new(options);
+    let (metrics, health) = (sink.instruments.metrics.clone(), sink.instruments.health.clone());
+    until("it is ready", || health.obstacles().is_empty()).await;
+    let producer: ThreadedProducer<DefaultProducerContext> =
+        ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    let (topic, hit) = (place.topic(), hits(0, 1).remove(0));
+    until("hits come and are stored", || {
+        (0..20).for_each(|_| drop(producer.send(BaseRecord::<(), _>::to(&topic).payload(&hit))));
+        metrics.outcome(Outcome::Inserted).get() > 1_000
+    })
+    .await;
+    kafka.process().kill();
+    let gone = Instant::now();
+    until("it says so", || !health.obstacles().is_empty()).await;
+    let elapsed = gone.elapsed();
+    drop(kafka);
+    let _kafka = local::Kafka::start(directory.path(), port).unwrap();
+    until("it is ready again", || health.obstacles().is_empty()).await;
+    sink.stop().await;
+    assert!(elapsed < Duration::from_secs(15), "it said so after {elapsed:?}");
 }
