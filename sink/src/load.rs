@@ -146,7 +146,7 @@ pub struct Loader<S, G> {
     setting: Setting,
     pace: Pace,
     slots: Semaphore,
-    /// Inserts that failed and were not yet repeated with success.
+    /// Inserts, and what has to be asked and written before them, that failed and were not yet repeated with success.
     failing: AtomicUsize,
     refusals: AtomicUsize,
     /// Dead letters that could not be delivered and were not yet repeated with success.
@@ -295,13 +295,14 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     where
         F: Future<Output = Result<T, Fault>>,
     {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut failing) = (Backoff::default(), None);
         loop {
             match attempt().await {
                 Ok(done) => return Ok(done),
                 Err(Fault::Halt(code, message)) => return Err(SinkError::Halt { code, message }),
                 Err(other) => self.report(token, other.message()),
             }
+            failing.get_or_insert_with(|| Failing::mark(&self.failing));
             tokio::time::sleep(backoff.next_wait()).await;
         }
     }

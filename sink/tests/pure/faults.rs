@@ -214,6 +214,43 @@ async fn readiness_tells_why_while_it_fails() {
     assert_eq!(metrics.outcome(Outcome::Returned).get(), 1);
 }
 
+/// Takes hits, and does not take what has to be written before them.
+struct NothingBefore;
+
+impl Store for NothingBefore {
+    async fn insert(&self, _: &str, _: Bytes) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn record_erased(&self, _: i32, _: &[i64]) -> Result<(), Fault> {
+        Err(again())
+    }
+
+    async fn stored(&self, _: i32, _: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn note(&self, _: &Notes) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Else whoever looks whether ClickHouse is there would say after each look that it is ready.
+#[tokio::test(start_paused = true)]
+async fn what_can_not_be_written_before_the_hits_is_failing_too() {
+    let metrics = metrics();
+    let loader = Arc::new(Loader::new(NothingBefore, Topic::default(), setting(&metrics)));
+    let (working, mut hits) = (Arc::clone(&loader), batch(&metrics, &hits(2)));
+    hits.erased = vec![1];
+    let task = tokio::spawn(async move { working.load(hits).await });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(loader.is_failing());
+    assert_eq!(loader.setting().health.obstacles(), ["clickhouse: connection refused"]);
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled());
+    assert!(!loader.is_failing());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_busy_clickhouse_is_given_time() {
     let metrics = metrics();
