@@ -15,6 +15,7 @@ use crate::clickhouse::ClickHouse;
 use crate::engine;
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
+use crate::migrate::MigrateError;
 
 /// The setting by which whole parts are deleted only.
 const WHOLE_PARTS: &str = "ttl_only_drop_parts";
@@ -78,6 +79,8 @@ impl From<RetentionError> for SinkError {
     fn from(error: RetentionError) -> Self {
         match error {
             RetentionError::ClickHouse(Fault::Halt(code, message)) => Self::Halt { code, message },
+            // That passes by itself.
+            RetentionError::ClickHouse(fault) => Self::Migrate(MigrateError::Query { fault }),
             other => Self::Halt { code: ExitCode::Unfit, message: other.to_string() },
         }
     }
@@ -190,6 +193,17 @@ mod tests {
         assert!(names_site("day + toIntervalMonth(if(site = 'shop', 6, 25))"));
         assert!(names_site("day + toIntervalMonth(if(`site` IN ('shop'), 6, 25))"));
         assert!(!names_site("day + toIntervalMonth(if(website = 'shop', 6, 25))"));
+    }
+
+    #[test]
+    fn nobody_has_to_change_anything_where_it_passes_by_itself() {
+        let ended = |fault| SinkError::from(RetentionError::ClickHouse(fault)).exit_code();
+        for fault in [Fault::SlowDown, Fault::OtherReplica, Fault::RetrySame].map(|class| class("said".to_owned())) {
+            assert_eq!(ended(fault), ExitCode::Failed);
+        }
+        assert_eq!(ended(Fault::Halt(ExitCode::Refused, "said".to_owned())), ExitCode::Refused);
+        let mixed = RetentionError::Mixed { table: "hits" };
+        assert_eq!(SinkError::from(mixed).exit_code(), ExitCode::Unfit);
     }
 
     #[test]
