@@ -241,6 +241,13 @@ impl<S: Store, G: Graveyard> Board<S, G> {
         self.failure = self.failure.take().or(Some(error));
     }
 
+    /// Offsets between the last message of a partition and this one, where they are more than the end of a transaction takes.
+    #[must_use]
+    pub fn passed_over(&self, partition: i32, offset: i64) -> Option<std::ops::Range<i64>> {
+        let next = self.partitions.get(&partition)?.next?;
+        (offset > next + 1).then_some(next..offset)
+    }
+
     /// Takes the next message of a partition. True where [`Board::tick`] should not wait.
     pub fn take(&mut self, partition: i32, message: Message<'_>, now: Instant) -> bool {
         let Some(state) = self.partitions.get_mut(&partition) else { return false };

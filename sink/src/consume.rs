@@ -1,5 +1,6 @@
 //! Reads the topic as a member of a consumer group: the thread that polls, and what the group tells it.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -233,7 +234,7 @@ fn poll_until<S: Store, G: Graveyard>(
         let polled = consumer.poll(POLL);
         let now = Instant::now();
         let is_due = match polled {
-            Some(Ok(message)) => group.take(&message, now),
+            Some(Ok(message)) => group.take(consumer, &message, now),
             Some(Err(error)) => {
                 check(error)?;
                 true
@@ -266,10 +267,35 @@ fn check(error: KafkaError) -> Result<(), SinkError> {
 }
 
 impl<S: Store, G: Graveyard> Group<S, G> {
-    fn take(&self, message: &BorrowedMessage<'_>, now: Instant) -> bool {
+    fn take(&self, consumer: &BaseConsumer<Self>, message: &BorrowedMessage<'_>, now: Instant) -> bool {
+        let (partition, mut board) = (message.partition(), self.board());
+        if let Some(passed) = board.passed_over(partition, message.offset()) {
+            self.count_expired(consumer, partition, passed);
+        }
         let taken =
             Message { offset: message.offset(), key: message.key().unwrap_or_default(), value: message.payload() };
-        self.board().take(message.partition(), taken, now)
+        board.take(partition, taken, now)
+    }
+
+    /// What lies before the beginning of the topic was a message, which is gone; the rest of a gap is what nobody committed.
+    fn count_expired(&self, consumer: &BaseConsumer<Self>, partition: i32, passed: Range<i64>) {
+        let beginning = match consumer.fetch_watermarks(&self.topic, partition, ASK) {
+            Ok((beginning, _)) => beginning.min(passed.end),
+            Err(error) => {
+                let (first, next) = (passed.start, passed.end);
+                tracing::warn!(%error, partition, first, next, "whether these offsets are still in the topic is not known");
+                return;
+            }
+        };
+        let Ok(expired @ 1..) = u64::try_from(beginning - passed.start) else { return };
+        self.metrics.expired.inc_by(expired);
+        tracing::error!(
+            partition,
+            first = passed.start,
+            last = beginning - 1,
+            "the topic dropped these offsets before they were read: their hits are lost, as the sink stood still for longer \
+             than messages are kept"
+        );
     }
 
     fn tick(&self, consumer: &BaseConsumer<Self>, now: Instant) {

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub replayed_ranges: IntCounter,
     /// Ranges among them of which the topic no longer has all messages.
     pub vanished_ranges: IntCounter,
+    /// Offsets that the topic no longer had when their turn came.
+    pub expired: IntCounter,
     /// Memory of hits that were read and are not yet stored.
     pub waiting_bytes: IntGauge,
     /// Partitions that are read by this sink.
@@ -136,6 +138,10 @@ impl Metrics {
             vanished_ranges: make.counter(
                 "sink_vanished_ranges_total",
                 "Ranges that were to be inserted again but are no longer whole in the topic",
+            )?,
+            expired: make.counter(
+                "sink_expired_messages_total",
+                "Offsets that the topic no longer had when their turn came: hits that are lost",
             )?,
             waiting_bytes: make.gauge("sink_waiting_bytes", "Memory of hits that were read and are not yet stored")?,
             assigned_partitions: make.gauge("sink_assigned_partitions", "Partitions that this sink reads")?,

@@ -329,3 +329,20 @@ async fn a_range_that_vanished_is_told_and_not_waited_for() {
     assert_eq!((metrics.replayed_ranges.get(), metrics.vanished_ranges.get()), (3, 1));
     assert_eq!(place.committed(0), Some(100));
 }
+
+/// A sink that stood still for longer than the topic keeps its messages has lost hits, and says so; what stands at offsets
+/// that were never a message's is nothing lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_topic_dropped_before_it_was_read_is_counted() {
+    let name = "what_the_topic_dropped_before_it_was_read_is_counted";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "dropped").await;
+    place.create_topics().await;
+    (0..2).for_each(|partition| place.produce(partition, &hits(100 * partition as u128, 100)));
+    place.delete_before(0, 50).await;
+    place.commit(0, 20, "");
+    place.commit(1, 20, "");
+    let sink = place.start(&[]);
+    until("the rest is there", || place.query(COUNTS) == "130\t130").await;
+    assert_eq!(sink.stop().await.metrics.expired.get(), 30);
+}
