@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::batch::{Assembler, Batch, Cut, Limits, Message};
 use crate::dead_letters::Graveyard;
 use crate::error::SinkError;
+use crate::fault::Fault;
 use crate::intents::{self, Range};
 use crate::ledger::{Commit, Ledger};
 use crate::load::{Loader, Store};
@@ -65,6 +66,8 @@ pub struct Setting<S, G> {
     pub tasks: TaskTracker,
     /// Where these tasks run.
     pub runtime: tokio::runtime::Handle,
+    /// Whether a partition of which nothing is committed is held against the table.
+    pub expects_new: bool,
     /// What people asked of us.
     pub asked: Arc<Asked>,
     /// Said to whoever erases rows: true while this sink has the first partition, as one sink of the group does.
@@ -196,6 +199,18 @@ impl<S: Store, G: Graveyard> Board<S, G> {
             next_commit: None,
             failure: None,
         }
+    }
+
+    /// The last offset that the table has of a partition of which nothing is committed, from the beginning of the topic on: none
+    /// where the partition is new. Waits for ClickHouse.
+    ///
+    /// # Errors
+    /// The class of a failure of ClickHouse.
+    pub fn last_stored(&self, partition: i32, beginning: i64) -> Result<Option<i64>, Fault> {
+        if !self.setting.expects_new {
+            return Ok(None);
+        }
+        self.setting.runtime.block_on(self.setting.loader.last_stored(partition, beginning))
     }
 
     /// Partitions are this sink's from now on.

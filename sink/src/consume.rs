@@ -18,8 +18,9 @@ use crate::batch::Message;
 use crate::board::{Assigned, Board};
 use crate::dead_letters::Graveyard;
 use crate::error::SinkError;
+use crate::fault::Fault;
 use crate::intents;
-use crate::load::Store;
+use crate::load::{CLICKHOUSE, Store};
 use crate::metrics::Metrics;
 use crate::options::RunOptions;
 
@@ -73,6 +74,29 @@ pub struct Group<S, G> {
     shutdown: CancellationToken,
 }
 
+/// Why a question has no answer.
+enum NoAnswer {
+    /// Not yet, which is this condition's, for this reason.
+    Now(&'static str, String),
+    /// Not before somebody changes something.
+    Ever(SinkError),
+}
+
+impl From<KafkaError> for NoAnswer {
+    fn from(error: KafkaError) -> Self {
+        Self::Now(KAFKA, error.to_string())
+    }
+}
+
+impl From<Fault> for NoAnswer {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Halt(code, message) => Self::Ever(SinkError::Halt { code, message }),
+            other => Self::Now(CLICKHOUSE, other.message().to_owned()),
+        }
+    }
+}
+
 impl<S: Store, G: Graveyard> Group<S, G> {
     /// A group that has told nothing yet.
     #[must_use]
@@ -92,23 +116,52 @@ impl<S: Store, G: Graveyard> Group<S, G> {
         consumer: &BaseConsumer<Self>,
         numbers: &[i32],
     ) -> Result<Option<Vec<Assigned>>, SinkError> {
+        self.insist(consumer, || {
+            let assigned = self.committed(consumer, numbers)?;
+            let new = assigned.iter().filter(|assigned| assigned.offset.is_none());
+            new.map(|assigned| assigned.partition).try_for_each(|partition| self.expect_new(consumer, partition))?;
+            Ok(assigned)
+        })
+    }
+
+    /// Asks until there is an answer. None where that no longer matters.
+    fn insist<T>(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        question: impl Fn() -> Result<T, NoAnswer>,
+    ) -> Result<Option<T>, SinkError> {
         while !self.shutdown.is_cancelled() && !consumer.assignment_lost() {
-            let mut asked = TopicPartitionList::new();
-            for number in numbers {
-                asked.add_partition(&self.topic, *number);
-            }
-            let told = consumer.committed_offsets(asked, ASK);
-            let told = told.and_then(|told| told.elements().iter().try_for_each(|each| each.error()).map(|()| told));
-            match told {
-                Ok(told) => return told.elements().iter().map(assigned).collect::<Result<_, _>>().map(Some),
-                Err(error) => {
-                    tracing::warn!(%error, "what is committed is not known, asking again");
-                    self.health.unmet(KAFKA, "the group's offsets can't be read");
+            match question() {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(NoAnswer::Ever(error)) => return Err(error),
+                Err(NoAnswer::Now(condition, said)) => {
+                    tracing::warn!(said, "where to begin is not known, asking again");
+                    self.health.unmet(condition, format!("where to begin is not known: {said}"));
                     std::thread::sleep(PAUSE);
                 }
             }
         }
         Ok(None)
+    }
+
+    fn committed(&self, consumer: &BaseConsumer<Self>, numbers: &[i32]) -> Result<Vec<Assigned>, NoAnswer> {
+        let mut asked = TopicPartitionList::new();
+        for number in numbers {
+            asked.add_partition(&self.topic, *number);
+        }
+        let told = consumer.committed_offsets(asked, ASK)?;
+        told.elements().iter().try_for_each(|each| each.error())?;
+        told.elements().iter().map(assigned).collect::<Result<_, _>>().map_err(NoAnswer::Ever)
+    }
+
+    /// A partition of which nothing is committed is new, or forgotten: Kafka forgets with a topic that is deleted, and days
+    /// after the last member has gone.
+    fn expect_new(&self, consumer: &BaseConsumer<Self>, partition: i32) -> Result<(), NoAnswer> {
+        let (beginning, _) = consumer.fetch_watermarks(&self.topic, partition, ASK)?;
+        match self.board().last_stored(partition, beginning)? {
+            Some(last) => Err(NoAnswer::Ever(SinkError::Forgotten { topic: self.topic.clone(), partition, last })),
+            None => Ok(()),
+        }
     }
 
     /// Only the polling thread takes it, and never while it polls: the group's calls come from inside of a poll.

@@ -82,6 +82,22 @@ pub enum SinkError {
         /// Where it does.
         offset: i64,
     },
+    /// Nothing is committed of a partition whose hits the table has.
+    #[error(
+        "the group has nothing committed of {topic}/{partition}, but the table has hits of partition {partition} up to offset \
+         {last}: the topic was deleted and made anew, the group's offsets are lost, or --group is not what it was. ClickHouse \
+         would take hits for those that had their offsets before, or have them twice. If the topic is the same, reset the \
+         group's offset of this partition to offset {next}; if it was made anew, to its beginning, and give another --epoch \
+         (README, \"Loading again\")", next = last + 1
+    )]
+    Forgotten {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The last offset that the table has.
+        last: i64,
+    },
     /// The keys of the directives can't be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -121,7 +137,8 @@ impl SinkError {
             | Self::DeadTopic(_)
             | Self::Intents(_)
             | Self::Metadata
-            | Self::WentBack { .. } => ExitCode::Kafka,
+            | Self::WentBack { .. }
+            | Self::Forgotten { .. } => ExitCode::Kafka,
             Self::Migrate(error) => error.exit_code(),
             Self::Audiences(error) => error.exit_code(),
             Self::Views(error) => error.exit_code(),

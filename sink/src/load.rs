@@ -88,6 +88,12 @@ pub trait Store: Send + Sync + 'static {
         offsets: RangeInclusive<i64>,
     ) -> impl Future<Output = Result<Vec<Span>, Fault>> + Send;
 
+    /// The last offset of a partition, from one on, that has a row.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    fn last_stored(&self, partition: i32, first: i64) -> impl Future<Output = Result<Option<i64>, Fault>> + Send;
+
     /// Notes what is to be known of people whose rows follow; what is noted already changes nothing.
     ///
     /// # Errors
@@ -115,6 +121,10 @@ impl Store for ClickHouse {
 
     async fn erased(&self, partition: i32, offsets: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
         ingestion::erased(self, partition, &offsets).await
+    }
+
+    async fn last_stored(&self, partition: i32, first: i64) -> Result<Option<i64>, Fault> {
+        ingestion::last_stored(self, partition, first).await
     }
 
     async fn note(&self, notes: &Notes) -> Result<(), Fault> {
@@ -228,6 +238,14 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed) > 0
+    }
+
+    /// The last offset of a partition, from one on, that the table has.
+    ///
+    /// # Errors
+    /// The class of the failure.
+    pub async fn last_stored(&self, partition: i32, first: i64) -> Result<Option<i64>, Fault> {
+        self.store.last_stored(partition, first).await
     }
 
     /// Takes a batch to its end, however long that takes.

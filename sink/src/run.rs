@@ -14,6 +14,7 @@ use service::compacted::BROKER;
 use service::endpoint::Endpoint;
 use service::health::Health;
 use service::kafka::TopicError;
+use service::options::TopicSetup;
 use service::privacy::asked::Asked;
 use service::privacy::directives::Directives;
 use service::privacy::follower::{Follower, PRIVACY};
@@ -201,6 +202,8 @@ impl Loading {
             metrics: Arc::clone(&metrics),
             tasks: tasks.clone(),
             runtime: tokio::runtime::Handle::current(),
+            // A broker that is no real one forgets everything, and its topics have names of their own each time.
+            expects_new: self.options.kafka.topic_setup != TopicSetup::Skip,
             asked: Arc::clone(&self.followed.asked),
             is_first: Arc::clone(&self.followed.is_first),
         });

@@ -96,6 +96,24 @@ pub async fn erased(
     clickhouse.rows(&query).await
 }
 
+#[derive(Row, Deserialize)]
+struct Last {
+    offset: Option<i64>,
+}
+
+/// The last offset of a partition, from one on, that has a row.
+///
+/// # Errors
+/// The class of the failure.
+pub async fn last_stored(clickhouse: &ClickHouse, partition: i32, first: i64) -> Result<Option<i64>, Fault> {
+    let query = format!(
+        "SELECT maxOrNull(kafka_offset) AS offset FROM {}.hits WHERE kafka_partition = {partition} AND kafka_offset >= {first}",
+        clickhouse.database(),
+    );
+    let rows: Vec<Last> = clickhouse.rows(&query).await?;
+    Ok(rows.into_iter().find_map(|row| row.offset))
+}
+
 /// Writes down which offsets have no row on purpose. Under no token, as of a range that is read again more may be erased than
 /// before; a row that is there twice is one.
 ///

@@ -294,6 +294,35 @@ async fn a_topic_that_was_made_anew_is_not_loaded_under_old_tokens() {
     assert_eq!(place.query(COUNTS), "0\t0");
 }
 
+/// Kafka forgets with a topic what a group has committed of it, and the one that is made anew counts from 0 again: the table
+/// has hits under these offsets, and ClickHouse the tokens.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_deleted_and_made_anew_is_not_taken_for_the_old_one() {
+    let name = "a_topic_that_was_deleted_and_made_anew_is_not_taken_for_the_old_one";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "deleted").await;
+    place.create_topics().await;
+    let load = async |numbers: u128, epoch: &str| {
+        place.produce(0, &hits(numbers, 10));
+        let sink = place.start(&["--batch-delay=600", "--epoch", epoch]);
+        until("they are read", || sink.instruments.metrics.received.get() == 10).await;
+        sink.stop().await;
+    };
+    load(0, "0").await;
+    assert_eq!(place.query(COUNTS), "10\t10");
+    place.delete_topic().await;
+    place.create_topics().await;
+    let error = place.start(&[]).end().await;
+    assert_eq!(error.exit_code(), sink::error::ExitCode::Kafka);
+    let told = error.to_string();
+    assert!(told.contains(&format!("{}/0", place.topic())) && told.contains("up to offset 9"), "{told}");
+    assert!(told.contains("--epoch") && told.contains("offset 10"), "{told}");
+    // What it says to do.
+    place.commit(0, 0, "");
+    load(1_000, "1").await;
+    assert_eq!(place.query(COUNTS), "20\t10");
+}
+
 /// A sink may be killed when its list is as long as it may be. What it left needs no further room: the next one inserts it,
 /// and then goes on.
 #[tokio::test(flavor = "multi_thread")]

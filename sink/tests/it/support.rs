@@ -164,6 +164,15 @@ impl Place {
         admin.delete_records(&offsets, &AdminOptions::new()).await.unwrap();
     }
 
+    /// Deletes the topic, and with it what the group has committed of it.
+    pub async fn delete_topic(&self) {
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", self.stack.kafka_brokers()).create().unwrap();
+        admin.delete_topics(&[&self.topic()], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+        let nothing = Offset::Invalid.to_raw();
+        until("what was committed is forgotten", || self.committed(0) == nothing).await;
+    }
+
     pub fn topic(&self) -> String {
         format!("{}hits.enriched", self.prefix)
     }

@@ -87,6 +87,10 @@ where
         Ok(self.erased.clone())
     }
 
+    async fn last_stored(&self, _: i32, _: i64) -> Result<Option<i64>, Fault> {
+        Ok(None)
+    }
+
     async fn note(&self, _: &Notes) -> Result<(), Fault> {
         Ok(())
     }
@@ -228,6 +232,10 @@ impl Store for NothingBefore {
 
     async fn stored(&self, _: i32, _: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
         Ok(Vec::new())
+    }
+
+    async fn last_stored(&self, _: i32, _: i64) -> Result<Option<i64>, Fault> {
+        Ok(None)
     }
 
     async fn note(&self, _: &Notes) -> Result<(), Fault> {

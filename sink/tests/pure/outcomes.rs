@@ -77,6 +77,10 @@ impl Store for Scripted {
         Ok(Vec::new())
     }
 
+    async fn last_stored(&self, _: i32, _: i64) -> Result<Option<i64>, Fault> {
+        Ok(None)
+    }
+
     async fn note(&self, _: &Notes) -> Result<(), Fault> {
         Ok(())
     }

@@ -39,6 +39,10 @@ impl Store for Anything {
         Ok(Vec::new())
     }
 
+    async fn last_stored(&self, _: i32, _: i64) -> Result<Option<i64>, Fault> {
+        Ok(None)
+    }
+
     async fn note(&self, _: &Notes) -> Result<(), Fault> {
         Ok(())
     }
@@ -67,6 +71,7 @@ fn board() -> Board<Anything, Anything> {
         memory_limit: 1 << 20,
         reader,
         loader: Arc::new(Loader::new(Anything, Anything, loader)),
+        expects_new: true,
         asked: Arc::default(),
         is_first: Arc::default(),
         metrics,
