@@ -1,6 +1,7 @@
 //! Reads the topic as a member of a consumer group: the thread that polls, and what the group tells it.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,6 +72,8 @@ pub struct Group<S, G> {
     metrics: Arc<Metrics>,
     health: Health,
     topic: String,
+    /// The brokers say that there is no such topic.
+    is_missing: AtomicBool,
     shutdown: CancellationToken,
 }
 
@@ -107,7 +110,7 @@ impl<S: Store, G: Graveyard> Group<S, G> {
         topic: String,
         shutdown: CancellationToken,
     ) -> Self {
-        Self { board: Mutex::new(board), metrics, health, topic, shutdown }
+        Self { board: Mutex::new(board), metrics, health, topic, is_missing: AtomicBool::default(), shutdown }
     }
 
     /// What the last owners of these partitions left. None where that is not known and no longer matters.
@@ -188,6 +191,7 @@ impl<S: Store, G: Graveyard> ClientContext for Group<S, G> {
         let join_state = statistics.cgrp.as_ref().map_or("none", |group| group.join_state.as_str());
         match (is_reachable, join_state) {
             (false, _) => self.health.unmet(KAFKA, "no broker is reachable"),
+            _ if self.is_missing.load(Ordering::Relaxed) => self.tell_missing(),
             (true, "steady") => self.health.met(KAFKA),
             (true, state) => self.health.unmet(KAFKA, format!("joining the group ({state})")),
         }
@@ -214,6 +218,7 @@ impl<S: Store, G: Graveyard> ConsumerContext for Group<S, G> {
             Rebalance::Assign(partitions) => {
                 let numbers = Self::numbers(partitions);
                 tracing::info!(partitions = ?numbers, "assigned");
+                self.is_missing.store(false, Ordering::Relaxed);
                 if numbers.is_empty() {
                     return;
                 }
@@ -289,7 +294,7 @@ fn poll_until<S: Store, G: Graveyard>(
         let is_due = match polled {
             Some(Ok(message)) => group.take(consumer, &message, now),
             Some(Err(error)) => {
-                check(error)?;
+                group.note(error)?;
                 true
             }
             None => true,
@@ -305,21 +310,32 @@ fn poll_until<S: Store, G: Graveyard>(
     Ok(())
 }
 
-/// Most errors of a consumer pass by themselves.
-fn check(error: KafkaError) -> Result<(), SinkError> {
-    match error {
-        KafkaError::MessageConsumptionFatal(_)
-        | KafkaError::MessageConsumption(
-            RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
-        ) => Err(SinkError::Kafka(error)),
-        other => {
-            tracing::warn!(error = %other, "reading is disturbed");
-            Ok(())
+impl<S: Store, G: Graveyard> Group<S, G> {
+    /// Most errors of a consumer pass by themselves.
+    fn note(&self, error: KafkaError) -> Result<(), SinkError> {
+        match error {
+            KafkaError::MessageConsumptionFatal(_)
+            | KafkaError::MessageConsumption(
+                RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,
+            ) => Err(SinkError::Kafka(error)),
+            KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                tracing::error!(topic = self.topic, "the topic does not exist, there is nothing to be read");
+                self.is_missing.store(true, Ordering::Relaxed);
+                self.tell_missing();
+                Ok(())
+            }
+            other => {
+                tracing::warn!(error = %other, "reading is disturbed");
+                Ok(())
+            }
         }
     }
-}
 
-impl<S: Store, G: Graveyard> Group<S, G> {
+    fn tell_missing(&self) {
+        let topic = &self.topic;
+        self.health.unmet(KAFKA, format!("topic {topic} does not exist; create it, or start again, which does"));
+    }
+
     fn take(&self, consumer: &BaseConsumer<Self>, message: &BorrowedMessage<'_>, now: Instant) -> bool {
         let (partition, mut board) = (message.partition(), self.board());
         if let Some(passed) = board.passed_over(partition, message.offset()) {

@@ -212,6 +212,25 @@ async fn an_insert_that_is_given_up_ends_in_the_server_too() {
     assert_eq!(found, "5\t5");
 }
 
+/// A topic that is deleted while it is read leaves nothing to be read, which looks like a site that nobody visits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_gone_makes_it_unready() {
+    let Some(stack) = local::stack_or_skip("a_topic_that_is_gone_makes_it_unready") else { return };
+    let place = Place::migrated(stack, "gone").await;
+    place.create_topics().await;
+    // How often the client looks for a topic: else it would be five minutes until it finds that it is there again.
+    let sink = place.start(&["--kafka-property=topic.metadata.refresh.interval.ms=1000"]);
+    let (metrics, health) = (sink.instruments.metrics.clone(), sink.instruments.health.clone());
+    until("it is ready", || metrics.assigned_partitions.get() == 12 && health.obstacles().is_empty()).await;
+    place.delete_topic().await;
+    until("it says so", || health.obstacles().iter().any(|told| told.contains("does not exist"))).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!health.obstacles().is_empty(), "it is ready again although there is nothing to be read");
+    place.create_topics().await;
+    until("it is ready again", || metrics.assigned_partitions.get() == 12 && health.obstacles().is_empty()).await;
+    sink.stop().await;
+}
+
 /// Brokers go away while hits come, when offsets are being committed and the thread that polls waits for an answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn brokers_that_go_away_under_load_make_it_unready_soon() {
