@@ -113,6 +113,15 @@ pub enum SinkError {
     /// A command about what views keep can't be done.
     #[error(transparent)]
     Views(#[from] ViewsError),
+    /// An audit has nothing to hold the table against.
+    #[error(
+        "group {group:?} has committed nothing, so that nothing could be missing, but the table has rows; give the --group of \
+         the sinks that load them"
+    )]
+    Unacknowledged {
+        /// The group.
+        group: String,
+    },
     /// An audit found something.
     #[error("the table is not what the topic says: {doubled} offsets are there twice, {missing} are missing")]
     NotClean {
@@ -137,6 +146,7 @@ impl SinkError {
             | Self::DeadTopic(_)
             | Self::Intents(_)
             | Self::Metadata
+            | Self::Unacknowledged { .. }
             | Self::WentBack { .. }
             | Self::Forgotten { .. } => ExitCode::Kafka,
             Self::Migrate(error) => error.exit_code(),

@@ -94,6 +94,9 @@ pub async fn audit(options: AuditOptions) -> Result<Report, SinkError> {
     for extent in &extents {
         partitions.push(of_partition(&clickhouse, extent).await?);
     }
+    if !extents.iter().any(|extent| extent.is_committed) && partitions.iter().any(|partition| partition.rows > 0) {
+        return Err(SinkError::Unacknowledged { group: options.group });
+    }
     let mut partitions = in_background(move || {
         for partition in &mut partitions {
             partition.missing = source.readable(partition.partition, &partition.gaps)?;
@@ -116,7 +119,7 @@ pub async fn audit(options: AuditOptions) -> Result<Report, SinkError> {
 }
 
 async fn of_partition(clickhouse: &ClickHouse, extent: &Extent) -> Result<PartitionReport, SinkError> {
-    let Extent { partition, begin, low, acknowledged, end } = *extent;
+    let Extent { partition, begin, low, acknowledged, end, .. } = *extent;
     let database = clickhouse.database();
     let until = end.map_or(String::new(), |end| format!(" AND kafka_offset < {end}"));
     let condition = format!("kafka_partition = {partition} AND kafka_offset >= {begin}{until}");

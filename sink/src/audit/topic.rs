@@ -35,6 +35,8 @@ pub struct Extent {
     pub low: i64,
     /// After the last offset that must be in the table; not before `low`.
     pub acknowledged: i64,
+    /// Whether the group has committed anything.
+    pub is_committed: bool,
     /// After the last offset that is looked at in the table; none where all are.
     pub end: Option<i64>,
 }
@@ -94,8 +96,10 @@ impl Source {
             let begin = from.as_ref().map(|offsets| told(offsets).unwrap_or(high));
             let end = to.as_ref().and_then(told);
             let low = low.max(begin.unwrap_or(low));
-            let acknowledged = told(&committed).unwrap_or(low).min(end.unwrap_or(i64::MAX)).max(low);
-            Ok(Extent { partition: *partition, begin: begin.unwrap_or(0), low, acknowledged, end })
+            let committed = told(&committed);
+            let acknowledged = committed.unwrap_or(low).min(end.unwrap_or(i64::MAX)).max(low);
+            let is_committed = committed.is_some();
+            Ok(Extent { partition: *partition, begin: begin.unwrap_or(0), low, acknowledged, is_committed, end })
         };
         self.partitions.iter().map(extent).collect()
     }

@@ -60,9 +60,9 @@ async fn what_is_twice_or_missing_is_named_and_all_else_explained() {
     // 117 is after the last acknowledged offset.
     assert_eq!((of(&report).rows, of(&report).checked, of(&report).dead), (109, 117, 1));
     assert_eq!(of(&report).gaps, [Span { first: 40, last: 40 }, Span { first: 100, last: 106 }]);
-    let status = |more: &[&str]| {
+    let status_by = |group: &str, more: &[&str]| {
         let output = Command::new(env!("CARGO_BIN_EXE_sink"))
-            .args(["audit", "--group", &place.prefix, "--topic-prefix", &place.prefix])
+            .args(["audit", "--group", group, "--topic-prefix", &place.prefix])
             .args(["--kafka-brokers", stack.kafka_brokers(), "--clickhouse-url", &place.clickhouse_url])
             .args(["--clickhouse-database", &place.database])
             .args(more)
@@ -70,7 +70,10 @@ async fn what_is_twice_or_missing_is_named_and_all_else_explained() {
             .unwrap();
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
+    let status = |more: &[&str]| status_by(&place.prefix, more);
     assert_eq!(status(&[]).0, Some(0));
+    // Of a group that nobody has nothing is acknowledged, and so nothing could ever be missing.
+    assert_eq!(status_by("nobodys", &[]), (Some(5), String::new()));
 
     place.query(
         "INSERT INTO {database}.hits SELECT * FROM {database}.hits WHERE kafka_partition = 2 AND kafka_offset IN (7, 8, 60)",
