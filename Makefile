@@ -43,6 +43,6 @@ bench:
 	@target/release/behaviour --hits $$HITS --minutes 6 --output $$REPORT
 	@target/release/bench all --micro target/bench/micro.txt --output $$REPORT
 
-# The data of the stack's Kafka and ClickHouse, and its logs. What was fetched stays.
+# The data of the stack's Kafka and ClickHouse, and its logs, where `down` has just stopped it. What was fetched stays.
 clean-local: down
-	rm -rf .local/state .local/run .local/logs
+	@folder="$${HITMETER_DIRECTORY:-.local}"; rm -rf "$$folder/state" "$$folder/run" "$$folder/logs"

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -38,6 +39,28 @@ fn the_readme_lists_every_variable_and_no_other() {
     let existing = words(&sources(&root().join("deploy/local/src")), "HITMETER_", variable);
     assert!(!existing.is_empty());
     assert_eq!(listed, existing);
+}
+
+/// The data of one stack is removed, and that of another one, which may run, is not.
+#[test]
+fn only_the_data_of_the_stack_in_hand_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let inside = |name: &str| folder.path().join(name);
+    std::fs::copy(root().join("Makefile"), inside("Makefile")).unwrap();
+    for stack in [".local", "second stack"] {
+        for name in ["state", "run", "logs", "kept"] {
+            std::fs::create_dir_all(inside(stack).join(name)).unwrap();
+        }
+    }
+    let clean = |directory: Option<&str>| {
+        let mut make = Command::new("make");
+        make.arg("clean-local").current_dir(folder.path()).env_remove("HITMETER_DIRECTORY");
+        let output = make.envs(directory.map(|directory| ("HITMETER_DIRECTORY", directory))).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        [".local", "second stack"].map(|stack| std::fs::read_dir(inside(stack)).unwrap().count())
+    };
+    assert_eq!(clean(Some("second stack")), [4, 1]);
+    assert_eq!(clean(None), [1, 1]);
 }
 
 /// Those lists are held against the code by tests of their own.
