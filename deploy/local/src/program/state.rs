@@ -79,21 +79,47 @@ impl State {
     }
 }
 
-/// Takes the supervisor's lock; nothing when another supervisor holds it. It is free again when the file is closed,
-/// so also when the supervisor was killed.
+/// Takes the supervisor's lock; nothing when another supervisor holds it, or somebody asks in this moment whether one does.
+/// It is free again when the file is closed, so also when the supervisor was killed.
 pub fn lock(settings: &Settings) -> Result<Option<File>, LocalError> {
+    take(settings, File::try_lock)
+}
+
+/// Whether a supervisor lives. Several may ask at once, and none takes another one for a supervisor: what the last one
+/// wrote would then be believed, and its process id may be anybody's by now.
+pub fn is_running(settings: &Settings) -> Result<bool, LocalError> {
+    Ok(take(settings, File::try_lock_shared)?.is_none())
+}
+
+fn take(settings: &Settings, lock: impl FnOnce(&File) -> Result<(), TryLockError>) -> Result<Option<File>, LocalError> {
     let path = settings.run("lock");
     let directory = settings.run("");
     fs::create_dir_all(&directory).map_err(LocalError::file("create", &directory))?;
     let file = File::options().create(true).append(true).open(&path).map_err(LocalError::file("open", &path))?;
-    match file.try_lock() {
+    match lock(&file) {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(problem)) => Err(LocalError::file("lock", &path)(problem)),
     }
 }
 
-/// Whether a supervisor lives.
-pub fn is_running(settings: &Settings) -> Result<bool, LocalError> {
-    Ok(lock(settings)?.is_none())
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::CommandLine;
+    use clap::Parser;
+
+    #[test]
+    fn who_asks_whether_a_supervisor_lives_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let words = ["hitmeter-local", "status", "--directory", directory.path().to_str().unwrap()];
+        let settings = CommandLine::parse_from(words).settings;
+        let asking = take(&settings, File::try_lock_shared).unwrap();
+        assert!(asking.is_some() && !is_running(&settings).unwrap());
+        // A supervisor that starts in that moment has to try again.
+        assert!(lock(&settings).unwrap().is_none());
+        drop(asking);
+        let supervisor = lock(&settings).unwrap();
+        assert!(supervisor.is_some() && is_running(&settings).unwrap());
+    }
 }
