@@ -1,5 +1,6 @@
 //! The command line: what the stack is made of and where it listens.
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 use local::Paths;
 use std::path::PathBuf;
@@ -71,7 +72,8 @@ pub struct Settings {
     pub site_port: u16,
     /// Where data, logs and the state of the stack are kept; a second stack needs another folder and other ports
     #[arg(long, env = "HITMETER_DIRECTORY", value_name = "FOLDER", global = true)]
-    #[arg(default_value_os_t = Paths::new().local(""))]
+    // The servers run in folders of their own, where a relative path would lead elsewhere.
+    #[arg(default_value_os_t = Paths::new().local(""), value_parser = PathBufValueParser::new().try_map(std::path::absolute))]
     pub directory: PathBuf,
 }
 
@@ -143,6 +145,12 @@ mod tests {
             assert!(help.contains(variable), "{variable} is not in --help");
         }
         assert!(help.contains("KAFKA") && help.contains("CLICKHOUSE"));
+    }
+
+    #[test]
+    fn a_folder_is_the_same_wherever_a_server_runs() {
+        let settings = CommandLine::parse_from(["hitmeter-local", "up", "--directory", "second stack"]).settings;
+        assert_eq!(settings.directory, std::env::current_dir().unwrap().join("second stack"));
     }
 
     #[test]
