@@ -120,10 +120,19 @@ def ensure(part, failed):
         say(f"{title}: NOT FETCHED: {problem}")
 
 
+def wait_for(lock):
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # One that an interrupted `make up` began goes on in the background.
+        say("another fetch.py is at it here; waiting for it")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def main(parts):
     LOCAL.mkdir(exist_ok=True)
     with open(LOCAL / "fetch.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        wait_for(lock)
         failed = []
         threads = [threading.Thread(target=ensure, args=(part, failed)) for part in parts]
         for thread in threads:
