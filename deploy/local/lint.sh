@@ -10,8 +10,11 @@ run() { # NAME COMMAND...
     "$@" || failed="$failed $name"
 }
 
+# npm writes this file when all of it is there: not where it was interrupted.
+is_installed() { [ -e node_modules/.package-lock.json ] && ! [ package-lock.json -nt node_modules/.package-lock.json ]; }
+
 # In a folder with a package.json: its own linter, with the tools that its lock file pins.
-lint_scripts() { (cd "$1" && { [ -d node_modules ] || npm ci --silent; } && npm run --silent lint); }
+lint_scripts() { (cd "$1" && { is_installed || npm ci --silent; } && npm run --silent lint); }
 
 run rustfmt cargo fmt --all --check
 run clippy cargo clippy --workspace --all-targets -- -D warnings
