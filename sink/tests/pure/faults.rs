@@ -238,6 +238,10 @@ impl Store for NothingBefore {
         Ok(None)
     }
 
+    async fn erased(&self, _: i32, _: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
+        Ok(Vec::new())
+    }
+
     async fn note(&self, _: &Notes) -> Result<(), Fault> {
         Ok(())
     }
