@@ -193,9 +193,16 @@ pub async fn share(options: ShareOptions) -> Result<String, PrivacyError> {
     let id = Uuid::now_v7();
     let count = permitted.len();
     let action = Note { id, site: &options.site, operator: &options.operator, action: "share" };
-    note(&database, &action, u64::try_from(count).unwrap_or(u64::MAX)).await?;
     // What is noted and not given harms nobody; what is given and not noted could not be told to anybody.
-    record(&database, &options, &permitted).await?;
+    let noted = async {
+        note(&database, &action, u64::try_from(count).unwrap_or(u64::MAX)).await?;
+        record(&database, &options, &permitted).await
+    };
+    if let Err(error) = noted.await {
+        // Nothing is in it, and it would be in the way of who tries again.
+        drop(std::fs::remove_file(&options.output));
+        return Err(error);
+    }
     write(file, &options, &permitted)?;
     Ok(format!("{count} of {} contacts permit {} to {}\n", contacts.len(), options.purpose, options.partner))
 }

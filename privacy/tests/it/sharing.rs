@@ -123,6 +123,22 @@ async fn who_objected_under_an_address_that_was_merged_since_is_not_given() {
     assert_eq!(share(&place, "one.csv").await.0, ["name,email", "Ben,ben@steel.example"]);
 }
 
+/// As it may be repeated, it leaves nothing that would be in its own way.
+#[tokio::test]
+async fn a_share_that_failed_may_be_repeated() {
+    let Some(place) = place("may_be_repeated").await else { return };
+    say(&place, "permit", ADA).await;
+    let path = place.path("one.csv");
+    let output = path.to_str().unwrap();
+    let words = ["share", "acme", "--purpose=fair", "--site=shop", "--fields=name,email", "--output", output];
+    for table in ["privacy_trail", "privacy_shares"] {
+        place.query(&format!("RENAME TABLE {{database}}.{table} TO {{database}}.away"));
+        assert!(place.try_run(&words).await.is_err());
+        place.query(&format!("RENAME TABLE {{database}}.away TO {{database}}.{table}"));
+    }
+    assert_eq!(share(&place, "one.csv").await.0, ["name,email", "Ada,ada@steel.example"]);
+}
+
 /// Commands are run on several machines.
 #[tokio::test]
 async fn a_withdrawal_ends_a_permission_that_was_entered_where_the_clock_is_ahead() {
