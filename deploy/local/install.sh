@@ -3,6 +3,14 @@
 # With `test` also what only the tests need, with `bench` what only the benches compare with and look with. Installs with apt when run as root, else says in one line what to install.
 set -eu
 
+root=$(cd "$(dirname "$0")/../.." && pwd)
+case $root in
+*[[:space:]]*)
+    echo "install: there is a space in the path of this repository, with which librdkafka can't be built: $root; move it elsewhere" >&2
+    exit 1
+    ;;
+esac
+
 missing=
 need() { # PACKAGE COMMAND...: the Debian package that brings what the command asks for
     package=$1
