@@ -74,7 +74,7 @@ pub struct Metrics {
     /// Hits not yet committed, by partition of hits.raw.
     pub lag: IntGaugeVec,
     /// Hits that were deleted from hits.raw before they were read.
-    pub gone: IntCounter,
+    pub expired: IntCounter,
     /// From a batch's first hit to its commit, seconds.
     pub batch_duration: Histogram,
     /// Transactions that were aborted, whose hits are read again.
@@ -138,7 +138,7 @@ impl Metrics {
             age: histogram("enricher_hit_age_seconds", "From arrival at the collector", buckets(0.005, 2.5, 14))?,
             problems: counters("enricher_enrichment_errors_total", "Problems noted on hits", &["error"])?,
             lag: gauges("enricher_consumer_lag", "Hits of hits.raw not yet committed", "partition")?,
-            gone: counter("enricher_hits_gone_total", "Hits deleted from hits.raw before they were read")?,
+            expired: counter("enricher_expired_hits_total", "Hits deleted from hits.raw before they were read")?,
             batch_duration: histogram(
                 "enricher_batch_duration_seconds",
                 "From a batch's first hit to its commit",

@@ -395,14 +395,14 @@ async fn hits_that_are_gone_before_they_are_read_are_told() {
     bed.send("hits.raw", &hits[..100]);
     let partition = bed.read("hits.enriched", PARTITIONS, 100)[0].partition();
     let metrics = end(running, shutdown).await;
-    assert_eq!(metrics.gone.get(), 0);
+    assert_eq!(metrics.expired.get(), 0);
 
     bed.send("hits.raw", &hits[100..]);
     bed.delete_before("hits.raw", partition, 140).await;
     let (running, shutdown) = bed.start(&without_files()).await;
     until("all is committed", || bed.uncommitted() == 0).await;
     let metrics = end(running, shutdown).await;
-    assert_eq!((metrics.received.get(), metrics.gone.get()), (10, 40));
+    assert_eq!((metrics.received.get(), metrics.expired.get()), (10, 40));
 }
 
 #[tokio::test(flavor = "multi_thread")]

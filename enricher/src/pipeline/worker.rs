@@ -285,7 +285,7 @@ impl Worker {
         let hits = beginning.min(message.offset()).saturating_sub(committed).max(0).unsigned_abs();
         if hits > 0 {
             tracing::error!(topic, partition, hits, "hits are lost: they were deleted before they were read");
-            self.metrics.gone.inc_by(hits);
+            self.metrics.expired.inc_by(hits);
         }
     }
 
