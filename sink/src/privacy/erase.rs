@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often what was deleted may come back, each time from a settling that began before.
 const SETTLINGS: usize = 5;
-/// How often the tables may be made anew, exchanged or dropped in one step.
+/// How often the tables may be made anew, exchanged or dropped in one step, or in one pass.
 const EXCHANGES: usize = 5;
 /// Names in one insert.
 const NAMES_AT_ONCE: usize = 5_000;
@@ -135,18 +135,32 @@ pub struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Does all steps, site by site. Gives how many rows each request was about, in this pass and in those before.
+    /// Does all steps, site by site. Gives how many rows each request was about, in this pass and in those before. Does them again
+    /// where a table that is made anew came or went meanwhile, so that ClickHouse may have been asked of one that is not there.
     ///
     /// # Errors
     /// Where ClickHouse does not do one of them.
     pub async fn run(&self) -> Result<HashMap<Uuid, u64>, ExecuteError> {
+        let mut more = 1..EXCHANGES;
+        loop {
+            let holdings = present(self.clickhouse).await?;
+            let done = self.go_over(&holdings).await;
+            let failed = matches!(done, Err(ExecuteError::ClickHouse(_)));
+            let is_same = !failed || tables_of(&present(self.clickhouse).await?) == tables_of(&holdings);
+            if is_same || more.next().is_none() {
+                return done;
+            }
+        }
+    }
+
+    async fn go_over(&self, holdings: &[Holding]) -> Result<HashMap<Uuid, u64>, ExecuteError> {
         let mut sites: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
         self.requests.iter().for_each(|request| sites.entry(request.site()).or_default().push(request));
-        let (database, holdings) = (self.clickhouse.database(), present(self.clickhouse).await?);
+        let database = self.clickhouse.database();
         for (site, requests) in sites {
             let wanted = Wanted::new(&requests, self.keys)?;
             let kinds = wanted.kinds();
-            let scope = Scope { database, site, pass: Uuid::now_v7(), kinds: &kinds, holdings: &holdings };
+            let scope = Scope { database, site, pass: Uuid::now_v7(), kinds: &kinds, holdings };
             let found = wanted.find(self.clickhouse, &scope).await?;
             if !found.is_empty() {
                 self.erase(&scope, &requests, &found).await?;
@@ -424,6 +438,10 @@ async fn in_all(tables: &[Table], step: &impl AsyncFn(&str) -> Result<(), Execut
         step(name).await?;
     }
     Ok(())
+}
+
+fn tables_of(holdings: &[Holding]) -> Vec<&'static str> {
+    holdings.iter().map(|holding| holding.table).collect()
 }
 
 /// All tables with rows about people that there are at this moment.
