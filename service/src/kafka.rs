@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientConfig, ClientContext};
 use schemas::registry::Registry;
 use schemas::topics::{HITS_ENRICHED, HITS_RAW, Topic};
 
@@ -100,6 +101,18 @@ pub fn log_client_error(client: &str, error: &KafkaError, reason: &str) {
         _ => tracing::warn!(client, %error, reason, "Kafka's client"),
     }
 }
+
+/// What a consumer is told by its client, and operators by [`log_client_error`].
+#[derive(Debug)]
+pub struct Told(pub &'static str);
+
+impl ClientContext for Told {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_client_error(self.0, &error, reason);
+    }
+}
+
+impl ConsumerContext for Told {}
 
 /// Asks the brokers, and again while their answer is an error that passes, for at most `patience`. Blocks.
 ///

@@ -11,7 +11,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset;
 use schemas::Stage;
 use schemas::topics::HITS_ENRICHED;
-use service::kafka::{TopicError, ask};
+use service::kafka::{Told, TopicError, ask};
 use service::options::KafkaOptions;
 
 use crate::audit::report::Span;
@@ -43,7 +43,7 @@ pub struct Extent {
 
 /// The topic.
 pub struct Source {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Told>,
     topic: String,
     partitions: Vec<i32>,
 }
@@ -63,7 +63,7 @@ impl Source {
             ("auto.offset.reset", "earliest"),
             ("queued.max.messages.kbytes", "16384"),
         ];
-        let consumer: BaseConsumer = kafka.client("sink", &settings).create()?;
+        let consumer: BaseConsumer<Told> = kafka.client("sink", &settings).create_with_context(Told("sink"))?;
         let topic = kafka.topic(&HITS_ENRICHED);
         let metadata = ask(PATIENCE, || consumer.fetch_metadata(Some(&topic), PATIENCE))?;
         let found = metadata.topics().iter().flat_map(|topic| topic.partitions());
