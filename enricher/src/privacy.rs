@@ -2,7 +2,7 @@
 
 use schemas::RawHit;
 use schemas::topics::visitor_key;
-use service::privacy::anonymous::anonymise;
+use service::privacy::anonymous::{anonymise, rename};
 use service::privacy::directives::{Directives, Person, Verdict};
 
 use crate::enrichments::clock;
@@ -41,11 +41,7 @@ pub fn apply(directives: &Directives, hit: &mut RawHit<'_>) -> Option<Visitor> {
         Verdict::Keep => return Some(Visitor::Same),
         Verdict::Erase => return None,
         Verdict::Anonymise => anonymise(hit),
-        Verdict::Rename(visitor) => {
-            hit.visitor_id = visitor.into();
-            // The session may have begun in the past that is forgotten.
-            hit.session_id = None;
-        }
+        Verdict::Rename { visitor, since } => rename(hit, &visitor, since),
     }
     Some(Visitor::Another)
 }

@@ -144,7 +144,7 @@ async fn who_was_forgotten_and_came_again_is_found_by_the_id_that_they_have() {
         directives.apply(&privacy_key(&each), Some(&each)).unwrap();
     }
     let later = Person { site: "shop", visitor: "v-ada", contact: None, at: i64::MAX };
-    let Verdict::Rename(id) = directives.judge(&later) else { panic!("not renamed") };
+    let Verdict::Rename { visitor: id, .. } = directives.judge(&later) else { panic!("not renamed") };
     place.visit(&[Visit { site: "shop", visitor: &id, ..Visit::default() }]);
     let hash = hex::encode(place.keys().newest().hash("shop", SubjectKind::VisitorId, &id));
     for (right, action) in [("object", PrivacyAction::Object), ("erase", PrivacyAction::Erase)] {

@@ -1,9 +1,10 @@
-//! A hit without anything that identifies.
+//! A hit without anything that identifies, or that leads to what somebody wants forgotten.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use schemas::{IpPolicy, Map, RawHit, Signal, Text, VisitorIdSource};
+use uuid::Uuid;
 
 /// Takes off all that could tell who a hit is about: ids, business card, free properties, and the queries of addresses, which
 /// may hold anything. Of the client's address the network part is left, where the site keeps any.
@@ -28,6 +29,19 @@ pub fn take_off_free_text(hit: &mut RawHit<'_>) {
     for address in [&mut hit.page_url, &mut hit.referrer, &mut hit.target_url] {
         cut_query(address);
     }
+}
+
+/// Makes a hit one of another visitor, who has no past up to a time, Unix milliseconds. Session and page view may have begun
+/// before it: of a page view its id tells when, as tags make it (RFC 9562, version 7).
+pub fn rename(hit: &mut RawHit<'_>, visitor: &str, since: i64) {
+    hit.visitor_id = visitor.to_owned().into();
+    hit.session_id = None;
+    hit.page_view_id = hit.page_view_id.filter(|id| began_at(*id).is_some_and(|at| at > since));
+}
+
+fn began_at(id: Uuid) -> Option<i64> {
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    i64::try_from(seconds).ok()?.checked_mul(1_000)?.checked_add(i64::from(nanoseconds / 1_000_000))
 }
 
 /// What is left of an address that is cut: the first three of four bytes, or the first three of eight groups. A provider's
@@ -86,5 +100,21 @@ mod tests {
         let mut bytes = Vec::new();
         hit.encode(&mut bytes);
         assert!(!String::from_utf8_lossy(&bytes).contains("secret"));
+    }
+
+    #[test]
+    fn whoever_was_forgotten_has_no_page_view_of_before() {
+        const NOON: i64 = 1_773_144_000_000;
+        let view = |milliseconds: i64| {
+            let (seconds, rest) = (milliseconds.unsigned_abs() / 1_000, milliseconds % 1_000);
+            Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, u32::try_from(rest).unwrap() * 1_000_000))
+        };
+        let (before, after) = (view(NOON - 1), view(NOON + 1));
+        for (id, expected) in [(before, None), (view(NOON), None), (after, Some(after)), (Uuid::from_u128(8), None)] {
+            let session = Some(Uuid::from_u128(7));
+            let mut hit = RawHit { page_view_id: Some(id), session_id: session, ..RawHit::default() };
+            rename(&mut hit, "another", NOON);
+            assert_eq!((&*hit.visitor_id, hit.session_id, hit.page_view_id), ("another", None, expected));
+        }
     }
 }

@@ -27,8 +27,13 @@ pub enum Verdict {
     Erase,
     /// Everything that identifies is taken off.
     Anonymise,
-    /// It is kept under this visitor id, as the person is not to be linked with the past.
-    Rename(String),
+    /// It is kept under another visitor id, as the person is not to be linked with the past.
+    Rename {
+        /// That id.
+        visitor: String,
+        /// Up to when all is past, Unix milliseconds.
+        since: i64,
+    },
 }
 
 /// What names the person of a hit.
@@ -338,7 +343,8 @@ impl Directives {
             if is_since(rights.objected) {
                 verdict = Verdict::Anonymise;
             } else if is_since(rights.forgotten) && kind == SubjectKind::VisitorId && verdict == Verdict::Keep {
-                verdict = Verdict::Rename(another_id(&subject, rights.forgotten.unwrap_or_default()));
+                let since = rights.forgotten.unwrap_or_default();
+                verdict = Verdict::Rename { visitor: another_id(&subject, since), since };
             }
         }
         verdict
@@ -505,17 +511,16 @@ mod tests {
     fn who_is_forgotten_comes_back_as_somebody_else_but_always_the_same() {
         let directives = with(&[directive(PrivacyAction::Forget, "new", SubjectKind::VisitorId, "anna")]);
         assert_eq!(judge(&directives, "anna", "", NOON), Verdict::Erase);
-        let Verdict::Rename(name) = judge(&directives, "anna", "", NOON + 1) else { panic!("not renamed") };
-        assert_eq!(judge(&directives, "anna", "", NOON + 2), Verdict::Rename(name.clone()));
+        let renamed = judge(&directives, "anna", "", NOON + 1);
+        let Verdict::Rename { visitor: name, since: NOON } = &renamed else { panic!("{renamed:?}") };
+        assert_eq!(judge(&directives, "anna", "", NOON + 2), renamed);
         assert!(!name.contains("anna") && name.len() == 32);
         // What is asked under a newer key is about the same person.
         let mut erase = directive(PrivacyAction::Erase, "new", SubjectKind::VisitorId, "anna");
         erase.issued_at = NOON + 5;
         let forget = directive(PrivacyAction::Forget, "old", SubjectKind::VisitorId, "anna");
-        let Verdict::Rename(before) = judge(&with(std::slice::from_ref(&forget)), "anna", "", NOON + 10) else {
-            panic!()
-        };
-        assert_eq!(judge(&with(&[forget, erase]), "anna", "", NOON + 10), Verdict::Rename(before));
+        let before = judge(&with(std::slice::from_ref(&forget)), "anna", "", NOON + 10);
+        assert_eq!(judge(&with(&[forget, erase]), "anna", "", NOON + 10), before);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use clickhouse::Row;
 use schemas::{EnrichedHit, Text};
 use serde::Deserialize;
-use service::privacy::anonymous::anonymise;
+use service::privacy::anonymous::{anonymise, rename};
 use service::privacy::directives::{Directives, Note, Person, Verdict};
 
 use crate::audit::report::{Span, merge};
@@ -41,11 +41,7 @@ pub fn apply(verdict: &Verdict, hit: &mut EnrichedHit<'_>) {
             // It was found by who the person is.
             hit.partner = None;
         }
-        Verdict::Rename(visitor) => {
-            hit.hit.visitor_id = visitor.clone().into();
-            // Both may have begun in the past that is forgotten.
-            (hit.hit.session_id, hit.hit.page_view_id) = (None, None);
-        }
+        Verdict::Rename { visitor, since } => rename(&mut hit.hit, visitor, *since),
     }
 }
 
