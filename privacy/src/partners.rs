@@ -48,10 +48,10 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The records about a person, by key. Blocks.
+/// The records about a person, by key; of one that can't be read, as of a later version, that this is so. Blocks.
 ///
 /// # Errors
-/// Where the brokers do not answer, or a record can't be read.
+/// Where the brokers or the registry do not answer.
 pub fn read(kafka: &KafkaOptions, person: &Person) -> Result<BTreeMap<Vec<u8>, Value>, PrivacyError> {
     let (reader, names) = (Reader::new::<PartnerRecord<'_>>(kafka.registry())?, Names::of(person));
     let mut records = BTreeMap::new();
@@ -59,17 +59,27 @@ pub fn read(kafka: &KafkaOptions, person: &Person) -> Result<BTreeMap<Vec<u8>, V
         let key = message.key().unwrap_or_default();
         if names.are_in(key) {
             match message.payload() {
-                Some(value) => {
-                    let body = reader.body(value)?;
-                    let record: PartnerRecord<'_> = decode_all(&body).map_err(WireError::from)?;
-                    records.insert(key.to_vec(), to_json(&record));
-                }
+                Some(value) => match decoded(&reader, value) {
+                    Err(error) if error.is_transient() => return Err(error.into()),
+                    record => drop(records.insert(key.to_vec(), record.unwrap_or_else(|_| unreadable(key)))),
+                },
                 None => drop(records.remove(key)),
             }
         }
         Ok(())
     })?;
     Ok(records)
+}
+
+fn decoded(reader: &Reader, value: &[u8]) -> Result<Value, WireError> {
+    let body = reader.body(value)?;
+    Ok(to_json(&decode_all(&body)?))
+}
+
+/// Its key says whose it is.
+fn unreadable(key: &[u8]) -> Value {
+    let partner = RecordKey::read(key).map(|key| key.partner.to_owned());
+    json!({"partner": partner, "unreadable": "as where a later version of hitmeter wrote it; upgrade, and ask again"})
 }
 
 /// The messages that remove records.

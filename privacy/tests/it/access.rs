@@ -20,6 +20,7 @@ async fn access_tells_everything_that_was_inserted_on_a_person_and_nothing_on_ot
     place.settle().await;
     place.query("INSERT INTO {database}.audience_changes VALUES ('shop', 'hot', 'v-ada', now64(3), true), ('shop', 'hot', 'v-ben', now64(3), true)");
     place.partner_record(MatchKind::EmailHash, &email_hash(ADA)).await;
+    place.unreadable_partner_record(MatchKind::VisitorId, "v-ada").await;
     place.run(&["permit", "--site=shop", "--email", ADA, "--partner=acme", "--purpose=fair", "--wording=3"]).await;
     let csv = place.path("acme.csv");
     let share = ["share", "acme", "--purpose=fair", "--site=shop", "--fields=name", "--output", csv.to_str().unwrap()];
@@ -44,7 +45,7 @@ async fn access_tells_everything_that_was_inserted_on_a_person_and_nothing_on_ot
         ("audience_members", 1),
         ("audience_changes", 1),
         ("places", 1),
-        ("partner_records", 1),
+        ("partner_records", 2),
         ("shared", 1),
         ("requests", 1),
         ("identifiers", 3),
@@ -54,6 +55,8 @@ async fn access_tells_everything_that_was_inserted_on_a_person_and_nothing_on_ot
     let card = &json(&folder.join("contact_cards.json"))[0];
     assert_eq!((card["contact"].as_str(), card["phone"].as_str()), (Some(ADA), Some("+49 30 4711")));
     assert_eq!(json(&folder.join("shared.json"))[0]["partner"], "acme");
+    let unreadable = &json(&folder.join("partner_records.json"))[1];
+    assert!(unreadable["partner"] == "later" && unreadable["unreadable"].is_string(), "{unreadable}");
     assert_eq!(json(&folder.join("requests.json"))[0]["wording"], "3");
     let summary = json(&folder.join("summary.json"));
     let kept = |file: &str| summary.iter().find(|each| each["file"] == file).unwrap()["kept"].clone();

@@ -134,6 +134,16 @@ async fn a_session_counts_once_however_often_it_was_settled() {
     assert!(receipt.contains("  settled_sessions: 2\n"), "{receipt}");
 }
 
+/// What a partner wrote by a later version is theirs all the same.
+#[tokio::test]
+async fn a_partner_record_that_can_not_be_read_is_removed_with_the_others() {
+    let Some(place) = place("unreadable").await else { return };
+    place.unreadable_partner_record(MatchKind::VisitorId, "v-ada").await;
+    let receipt = place.run(&["erase", "--site=shop", "--email", ADA]).await;
+    assert!(receipt.contains("partner records: 3"), "{receipt}");
+    assert_eq!(place.partner_values().await, ["steel.example", "v-ben"]);
+}
+
 /// Their browser tells the id of before for as long as they keep its cookie, and they know no other.
 #[tokio::test]
 async fn who_was_forgotten_and_came_again_is_found_by_the_id_that_they_have() {

@@ -175,6 +175,13 @@ impl Place {
         self.publish(vec![Message { topic, key, value: Some(bytes) }]).await;
     }
 
+    /// Publishes a record of another partner that nobody can read, as a later version may write it.
+    pub async fn unreadable_partner_record(&self, kind: MatchKind, value: &str) {
+        let topic = self.kafka().topic(&PARTNERS);
+        let key = [kind.as_str(), value, "", "later"].join("\0").into_bytes();
+        self.publish(vec![Message { topic, key, value: Some(b"\xc3\x01unknown!body".to_vec()) }]).await;
+    }
+
     /// Match values of the partner records that are there.
     pub async fn partner_values(&self) -> Vec<String> {
         let kafka = self.kafka();
