@@ -142,7 +142,8 @@ async fn what_an_operator_has_to_put_right_halts_it() {
         let instruments = sink.instruments.clone();
         if let Some(mistake) = mistake {
             place.produce(0, &hits(0, 10));
-            until("the first are there", || place.query(COUNT) == "10").await;
+            // Rows are seen before views have them and the sink is told.
+            until("the first are there", || instruments.metrics.outcome(Outcome::Inserted).get() == 10).await;
             place.query(mistake);
         }
         place.produce(0, &hits(10, 10));
