@@ -21,6 +21,7 @@
 mod client_errors;
 pub mod data;
 pub mod enrichments;
+mod firsts;
 pub mod hit;
 pub mod metrics;
 pub mod options;

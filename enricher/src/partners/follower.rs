@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::index::Refusal;
 use super::topic::{self, record_of};
-use crate::hit::{Knowledge, without_quotes};
+use crate::firsts::{First, Firsts};
+use crate::hit::{Coordinates, Knowledge, without_quotes};
 use crate::metrics::Metrics;
 
 /// Name of the condition that the topic was read to its end.
@@ -38,31 +39,17 @@ pub struct Follower {
     pub shutdown: CancellationToken,
 }
 
-/// Records that are not used, and not told of yet: there may be a million at each start, as where there is no room for them.
+/// Records that are not used: there may be a million at each start, as where there is no room for them.
 #[derive(Debug, Default)]
 struct Refused {
-    by_reason: Vec<First>,
+    firsts: Firsts<Refusal>,
     since: Option<Instant>,
-}
-
-/// The first record that is not used for a reason, and how many there are.
-#[derive(Debug)]
-struct First {
-    reason: Refusal,
-    records: u64,
-    partition: i32,
-    offset: i64,
-    detail: String,
 }
 
 impl Refused {
     fn add(&mut self, message: &BorrowedMessage<'_>, reason: Refusal, detail: &str) {
-        if let Some(known) = self.by_reason.iter_mut().find(|known| known.reason == reason) {
-            known.records += 1;
-            return;
-        }
-        let (partition, offset) = (message.partition(), message.offset());
-        self.by_reason.push(First { reason, records: 1, partition, offset, detail: detail.to_owned() });
+        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+        self.firsts.add(reason, detail, Coordinates { topic, partition, offset });
         self.since.get_or_insert_with(Instant::now);
     }
 
@@ -72,7 +59,7 @@ impl Refused {
 
     fn tell(&mut self) {
         self.since = None;
-        for First { reason, records, partition, offset, detail } in self.by_reason.drain(..) {
+        for First { reason, count: records, partition, offset, detail } in self.firsts.take() {
             let reason = reason.as_str();
             tracing::warn!(
                 records,

@@ -1,5 +1,6 @@
 //! Hits that were received and whose outcome is not settled: the guard that counts each of them once.
 
+use crate::firsts::{First, Firsts};
 use crate::hit::{Coordinates, DeadReason};
 use crate::metrics::{Metrics, Outcome};
 
@@ -12,24 +13,15 @@ pub struct Tally {
     open: u64,
     /// What becomes of them once their batch is committed.
     decided: Vec<(Outcome, u64)>,
-    /// The first that goes to hits.dead for each reason. It is told together with how many they are: there may be
-    /// thousands a second, as after a collector that is newer than this enricher.
-    dead: Vec<Dead>,
-}
-
-#[derive(Debug)]
-struct Dead {
-    reason: DeadReason,
-    detail: String,
-    partition: i32,
-    offset: i64,
+    /// Those among them that go to hits.dead, as after a collector that is newer than this enricher.
+    dead: Firsts<DeadReason>,
 }
 
 impl Tally {
     /// Of no hits.
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self { metrics, open: 0, decided: Vec::new(), dead: Vec::new() }
+        Self { metrics, open: 0, decided: Vec::new(), dead: Firsts::default() }
     }
 
     /// One more was received.
@@ -48,16 +40,12 @@ impl Tally {
 
     /// One of them goes to hits.dead, which is to be told.
     pub fn bury(&mut self, reason: DeadReason, detail: &str, coordinates: Coordinates<'_>) {
-        if self.dead.iter().all(|dead| dead.reason != reason) {
-            let Coordinates { partition, offset, .. } = coordinates;
-            self.dead.push(Dead { reason, detail: detail.to_owned(), partition, offset });
-        }
+        self.dead.add(reason, detail, coordinates);
     }
 
     fn tell_of_dead(&mut self) {
-        for Dead { reason, detail, partition, offset } in self.dead.drain(..) {
-            let hits = self.decided.iter().find(|(outcome, _)| *outcome == Outcome::Dead(reason)).map(|(_, hits)| hits);
-            let (hits, reason) = (hits.copied().unwrap_or_default(), reason.as_str());
+        for First { reason, count: hits, partition, offset, detail } in self.dead.take() {
+            let reason = reason.as_str();
             tracing::warn!(
                 hits,
                 partition,
@@ -82,7 +70,7 @@ impl Tally {
     /// The batch is not written, and its hits are read again.
     pub fn give_up(&mut self) {
         self.decided.clear();
-        self.dead.clear();
+        self.dead.take();
         self.metrics.count(Outcome::Retried, std::mem::take(&mut self.open));
     }
 }
