@@ -28,6 +28,8 @@ pub mod options;
 pub mod partners;
 pub mod pipeline;
 pub mod privacy;
+#[cfg(test)]
+mod processor_time;
 mod start;
 
 pub use start::{EnricherError, Running, run, start};

@@ -4,41 +4,42 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use common::bed::{Bed, PARTITIONS, message, raw_hit, without_files};
+use common::until;
 use enricher::partners::file::{Format, parse};
 use schemas::topics::{HITS_DEAD, HITS_ENRICHED, HITS_RAW, PARTNERS};
 use schemas::{PartnerRecord, RecordKey, Writer};
 
-/// Runs an enricher until `is_done`, and gives the lines of its log.
-fn log_of(bed: &Bed, more: &[String], is_done: impl FnOnce()) -> Vec<String> {
+/// Runs an enricher until `is_done` and its log tells of so many, for a reason. Holds that few lines do, and of each one once.
+async fn assert_few_tell(bed: &Bed, more: &[&str], is_done: impl FnOnce(), (reason, what, many): (&str, &str, usize)) {
     let log = tempfile::NamedTempFile::new().unwrap();
     let own = [format!("--group={}", bed.group()), "--metrics-listen=127.0.0.1:0".to_owned()];
     let mut enricher = Command::new(env!("CARGO_BIN_EXE_enricher"))
-        .args(bed.kafka_words().into_iter().chain(without_files()).chain(own).chain(more.iter().cloned()))
+        .args(bed.kafka_words().into_iter().chain(without_files()).chain(own))
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log.reopen().unwrap())
         .spawn()
         .unwrap();
     is_done();
-    // What is done is told of a moment later.
-    std::thread::sleep(Duration::from_secs(2));
+    until("all are told of", || counts(log.path(), reason, what).iter().sum::<usize>() >= many).await;
     enricher.kill().unwrap();
     enricher.wait().unwrap();
-    std::fs::read_to_string(log.path()).unwrap().lines().map(str::to_owned).collect()
+    let counts = counts(log.path(), reason, what);
+    assert!((1..=many / 20).contains(&counts.len()), "{} lines of {many} {what}", counts.len());
+    assert_eq!(counts.iter().sum::<usize>(), many, "{counts:?}");
 }
 
-/// Holds that few lines with this reason tell of so many, and of each one once.
-fn assert_few_tell(lines: &[String], reason: &str, what: &str, many: usize) {
-    let told: Vec<_> = lines.iter().filter(|line| line.contains(&format!("reason=\"{reason}\""))).collect();
-    assert!((1..=many / 20).contains(&told.len()), "{} lines of {many} {what}", told.len());
-    let count = |line: &&String| -> usize {
-        line.split(&format!("{what}=")).nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()
-    };
-    assert_eq!(told.iter().map(count).sum::<usize>(), many, "{}", told[0]);
+/// How many each line tells of that has this reason. The last line may not be whole yet.
+fn counts(log: &Path, reason: &str, what: &str) -> Vec<usize> {
+    let (text, reason, what) =
+        (std::fs::read_to_string(log).unwrap(), format!("reason=\"{reason}\""), format!("{what}="));
+    let told = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && line.contains(&reason));
+    told.map(|line| line.split(&what).nth(1).unwrap().split(' ').next().unwrap().parse().unwrap()).collect()
 }
 
 /// A newer collector may write hits that none of this version's enrichers can read: thousands a second.
@@ -50,8 +51,8 @@ async fn of_many_hits_that_cant_be_read_few_lines_tell() {
     bed.options(&without_files()).kafka.set_up_topics("enricher", &[HITS_RAW, HITS_DEAD]).await.unwrap();
     let unreadable = |number| (message(&raw_hit(1, number)).0, b"\xc3\x01unknown!body".to_vec());
     bed.send("hits.raw", &(0..HITS).map(unreadable).collect::<Vec<_>>());
-    let lines = log_of(&bed, &[], || drop(bed.read("hits.dead", 3, HITS)));
-    assert_few_tell(&lines, "schema_unknown", "hits", HITS);
+    let is_done = || drop(bed.read("hits.dead", 3, HITS));
+    assert_few_tell(&bed, &[], is_done, ("schema_unknown", "hits", HITS)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,6 +72,6 @@ async fn of_many_partner_records_that_find_no_room_few_lines_tell() {
     });
     bed.send("partners", &messages.collect::<Vec<_>>());
     bed.send("hits.raw", &[message(&raw_hit(1, 1))]);
-    let lines = log_of(&bed, &["--partner-bytes=1".to_owned()], || drop(bed.read("hits.enriched", PARTITIONS, 1)));
-    assert_few_tell(&lines, "full", "records", RECORDS);
+    let is_done = || drop(bed.read("hits.enriched", PARTITIONS, 1));
+    assert_few_tell(&bed, &["--partner-bytes=1"], is_done, ("full", "records", RECORDS)).await;
 }

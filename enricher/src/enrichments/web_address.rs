@@ -119,6 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::processor_time::ticks;
 
     fn assert_same(text: &str) {
         if let Some(address) = split(text) {
@@ -144,13 +145,6 @@ mod tests {
                 assert_eq!(read(&format!("{start}{host}/page")).is_some(), is_one, "{start} {end}");
             }
         }
-    }
-
-    /// Processor time of this thread so far, hundredths of a second (proc(5), fields 14 and 15).
-    fn ticks() -> u64 {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
     /// In one request a client may send hundreds of them.

@@ -363,13 +363,7 @@ mod tests {
     use service::options::TopicSetup;
 
     use super::*;
-
-    /// Processor time of this thread so far, hundredths of a second (proc(5), fields 14 and 15).
-    fn ticks() -> u64 {
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
-    }
+    use crate::processor_time::ticks;
 
     #[test]
     fn waiting_takes_time_and_next_to_no_processor_time() {
