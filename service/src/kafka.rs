@@ -1,12 +1,13 @@
 //! Kafka: client settings, and topics as the catalogue says.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 use schemas::registry::Registry;
 use schemas::topics::{HITS_ENRICHED, HITS_RAW, Topic};
@@ -113,6 +114,21 @@ impl ClientContext for Told {
 }
 
 impl ConsumerContext for Told {}
+
+/// What a partition has dropped of the offsets that were passed over: those before its beginning; the rest of a gap is what
+/// nobody committed. Blocks.
+///
+/// # Errors
+/// Where the brokers do not answer within `patience`.
+pub fn dropped<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    (topic, partition): (&str, i32),
+    passed: &Range<i64>,
+    patience: Duration,
+) -> KafkaResult<Range<i64>> {
+    let (beginning, _) = consumer.fetch_watermarks(topic, partition, patience)?;
+    Ok(passed.start..beginning.clamp(passed.start, passed.end))
+}
 
 /// Asks the brokers, and again while their answer is an error that passes, for at most `patience`. Blocks.
 ///

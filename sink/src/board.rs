@@ -29,9 +29,10 @@ use crate::error::SinkError;
 use crate::fault::Fault;
 use crate::intents::{self, Range};
 use crate::ledger::{Commit, Ledger};
-use crate::load::{Loader, Store};
+use crate::load::Loader;
 use crate::metrics::Metrics;
 use crate::rooms::Rooms;
+use crate::store::Store;
 
 /// A partition with so many batches on their way cuts none for its age: what comes makes the open one larger.
 const BATCHES_ON_THEIR_WAY: usize = 4;
@@ -86,6 +87,8 @@ pub struct Board<S, G> {
     next_acknowledgement: Option<Instant>,
     next_commit: Option<Instant>,
     failure: Option<SinkError>,
+    /// See [`Board::take_passed_over`].
+    passed_over: Option<std::ops::Range<i64>>,
 }
 
 /// A partition that this sink is given, as its last owner left it.
@@ -198,6 +201,7 @@ impl<S: Store, G: Graveyard> Board<S, G> {
             next_acknowledgement: None,
             next_commit: None,
             failure: None,
+            passed_over: None,
         }
     }
 
@@ -256,11 +260,9 @@ impl<S: Store, G: Graveyard> Board<S, G> {
         self.failure = self.failure.take().or(Some(error));
     }
 
-    /// Offsets between the last message of a partition and this one, where they are more than the end of a transaction takes.
-    #[must_use]
-    pub fn passed_over(&self, partition: i32, offset: i64) -> Option<std::ops::Range<i64>> {
-        let next = self.partitions.get(&partition)?.next?;
-        (offset > next + 1).then_some(next..offset)
+    /// Offsets before the message that was taken last which had none, where they are more than the end of a transaction takes.
+    pub fn take_passed_over(&mut self) -> Option<std::ops::Range<i64>> {
+        self.passed_over.take()
     }
 
     /// Takes the next message of a partition. True where [`Board::tick`] should not wait.
@@ -271,7 +273,8 @@ impl<S: Store, G: Graveyard> Board<S, G> {
             self.fail(SinkError::WentBack { topic, partition, next, offset });
             return true;
         }
-        state.next = Some(message.offset + 1);
+        let next = state.next.replace(message.offset + 1);
+        self.passed_over = next.filter(|next| message.offset > next + 1).map(|next| next..message.offset);
         if !state.held.is_empty() {
             state.held.push_back(Held::from(message));
             return true;

@@ -13,6 +13,7 @@ use rdkafka::statistics::{Partition, Statistics};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionListElem};
 use rdkafka::{ClientContext, Message as _, TopicPartitionList};
 use service::health::Health;
+use service::kafka::dropped;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::Message;
@@ -21,9 +22,10 @@ use crate::dead_letters::Graveyard;
 use crate::error::SinkError;
 use crate::fault::Fault;
 use crate::intents;
-use crate::load::{CLICKHOUSE, Store};
+use crate::load::CLICKHOUSE;
 use crate::metrics::Metrics;
 use crate::options::RunOptions;
+use crate::store::Store;
 
 /// The condition of readiness that the group decides.
 pub const KAFKA: &str = "kafka";
@@ -352,14 +354,13 @@ impl<S: Store, G: Graveyard> Group<S, G> {
 
     fn take(&self, consumer: &BaseConsumer<Self>, message: &BorrowedMessage<'_>, now: Instant) -> bool {
         let (partition, mut board) = (message.partition(), self.board());
-        if let Some(passed) =
-            board.passed_over(partition, message.offset()).filter(|passed| self.may_be_expired(passed))
-        {
-            self.count_expired(consumer, partition, passed);
-        }
         let taken =
             Message { offset: message.offset(), key: message.key().unwrap_or_default(), value: message.payload() };
-        board.take(partition, taken, now)
+        let is_due = board.take(partition, taken, now);
+        if let Some(passed) = board.take_passed_over().filter(|passed| self.may_be_expired(passed)) {
+            self.count_expired(consumer, partition, &passed);
+        }
+        is_due
     }
 
     /// Transactions of several enrichers that end side by side leave small gaps all the time, and to ask takes time in which nothing
@@ -373,25 +374,24 @@ impl<S: Store, G: Graveyard> Group<S, G> {
         is_due
     }
 
-    /// What lies before the beginning of the topic was a message, which is gone; the rest of a gap is what nobody committed.
-    fn count_expired(&self, consumer: &BaseConsumer<Self>, partition: i32, passed: Range<i64>) {
-        let beginning = match consumer.fetch_watermarks(&self.topic, partition, ASK) {
-            Ok((beginning, _)) => beginning.min(passed.end),
+    fn count_expired(&self, consumer: &BaseConsumer<Self>, partition: i32, passed: &Range<i64>) {
+        match dropped(consumer, (&self.topic, partition), passed, ASK) {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => {
+                self.metrics.expired.inc_by((gone.end - gone.start).unsigned_abs());
+                tracing::error!(
+                    partition,
+                    first = gone.start,
+                    last = gone.end - 1,
+                    "the topic dropped these offsets before they were read: their hits are lost, as the sink stood still for \
+                     longer than messages are kept"
+                );
+            }
             Err(error) => {
                 let (first, next) = (passed.start, passed.end);
                 tracing::warn!(%error, partition, first, next, "whether these offsets are still in the topic is not known");
-                return;
             }
-        };
-        let Ok(expired @ 1..) = u64::try_from(beginning - passed.start) else { return };
-        self.metrics.expired.inc_by(expired);
-        tracing::error!(
-            partition,
-            first = passed.start,
-            last = beginning - 1,
-            "the topic dropped these offsets before they were read: their hits are lost, as the sink stood still for longer \
-             than messages are kept"
-        );
+        }
     }
 
     fn tick(&self, consumer: &BaseConsumer<Self>, now: Instant) {

@@ -52,5 +52,6 @@ pub mod retention;
 pub mod rooms;
 pub mod run;
 pub mod statements;
+pub mod store;
 pub mod views;
 pub mod window;

@@ -28,9 +28,7 @@ use schemas::{EnrichedHit, Reader};
 use service::health::Health;
 use tokio::sync::Semaphore;
 
-use crate::audit::report::Span;
 use crate::batch::{Batch, Original, Unreadable};
-use crate::clickhouse::ClickHouse;
 use crate::dead_letters::{self, Graveyard, Letter};
 use crate::error::{ExitCode, SinkError};
 use crate::fault::Fault;
@@ -38,8 +36,7 @@ use crate::hits::Block;
 use crate::metrics::Metrics;
 use crate::outcome::{Outcome, Reason};
 use crate::pace::{Backoff, Pace};
-use crate::privacy::ingestion;
-use crate::privacy::notes::{self, Notes};
+use crate::store::Store;
 
 /// The condition of readiness that inserts decide.
 pub const CLICKHOUSE: &str = "clickhouse";
@@ -52,85 +49,6 @@ const REFUSALS_IN_A_ROW: usize = 100;
 const AGAIN: usize = 3;
 /// Dead letters on their way at the same time: each may be as large as a message may.
 const LETTERS_AT_ONCE: usize = 32;
-
-/// Where rows go.
-pub trait Store: Send + Sync + 'static {
-    /// Stores a block, or knows by its token that it has it.
-    ///
-    /// # Errors
-    /// The class of the failure.
-    fn insert(&self, token: &str, frames: Bytes) -> impl Future<Output = Result<(), Fault>> + Send;
-
-    /// Writes down which offsets of a partition have no row on purpose; what is written down already changes nothing.
-    ///
-    /// # Errors
-    /// The class of the failure.
-    fn record_erased(&self, partition: i32, offsets: &[i64]) -> impl Future<Output = Result<(), Fault>> + Send;
-
-    /// Which of these offsets of a partition have a row that was received within a span, Unix milliseconds.
-    ///
-    /// # Errors
-    /// The class of the failure.
-    fn stored(
-        &self,
-        partition: i32,
-        offsets: RangeInclusive<i64>,
-        received: RangeInclusive<i64>,
-    ) -> impl Future<Output = Result<Vec<i64>, Fault>> + Send;
-
-    /// Which offsets of a partition, of those from one to another, have no row on purpose, as is written down.
-    ///
-    /// # Errors
-    /// The class of the failure.
-    fn erased(
-        &self,
-        partition: i32,
-        offsets: RangeInclusive<i64>,
-    ) -> impl Future<Output = Result<Vec<Span>, Fault>> + Send;
-
-    /// The last offset of a partition, from one on, that has a row.
-    ///
-    /// # Errors
-    /// The class of the failure.
-    fn last_stored(&self, partition: i32, first: i64) -> impl Future<Output = Result<Option<i64>, Fault>> + Send;
-
-    /// Notes what is to be known of people whose rows follow; what is noted already changes nothing.
-    ///
-    /// # Errors
-    /// The class of the failure.
-    fn note(&self, notes: &Notes) -> impl Future<Output = Result<(), Fault>> + Send;
-}
-
-impl Store for ClickHouse {
-    async fn insert(&self, token: &str, frames: Bytes) -> Result<(), Fault> {
-        Self::insert(self, token, frames).await
-    }
-
-    async fn record_erased(&self, partition: i32, offsets: &[i64]) -> Result<(), Fault> {
-        ingestion::record_erased(self, partition, offsets).await
-    }
-
-    async fn stored(
-        &self,
-        partition: i32,
-        offsets: RangeInclusive<i64>,
-        received: RangeInclusive<i64>,
-    ) -> Result<Vec<i64>, Fault> {
-        ingestion::stored(self, partition, &offsets, &received).await
-    }
-
-    async fn erased(&self, partition: i32, offsets: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
-        ingestion::erased(self, partition, &offsets).await
-    }
-
-    async fn last_stored(&self, partition: i32, first: i64) -> Result<Option<i64>, Fault> {
-        ingestion::last_stored(self, partition, first).await
-    }
-
-    async fn note(&self, notes: &Notes) -> Result<(), Fault> {
-        notes::write(self, notes).await
-    }
-}
 
 /// What loading needs besides a store and a graveyard.
 #[derive(Debug, Clone)]
@@ -371,7 +289,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
         token: &str,
     ) -> Result<Result<(), Refusal>, SinkError> {
         for number in 1..=AGAIN {
-            let missing = self.missing(batch, rows.clone()).await?;
+            let missing = self.missing(batch, rows.clone(), token).await?;
             let Some(Original { offset, .. }) = missing.first() else { return Ok(Ok(())) };
             let (token, count) = (format!("{token}/{number}"), missing.len());
             tracing::warn!(token, count, offset, "ClickHouse says to have hits and has not, they are inserted again");
@@ -381,7 +299,7 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
                 return Ok(Err(refusal));
             }
         }
-        if !self.missing(batch, rows).await?.is_empty() {
+        if !self.missing(batch, rows, token).await?.is_empty() {
             tracing::error!(token, "ClickHouse says to have hits and has not; `sink audit` tells which");
         }
         Ok(Ok(()))
@@ -389,15 +307,14 @@ impl<S: Store, G: Graveyard> Loader<S, G> {
 
     /// Rows that the table has not, though nobody had them erased. What is erased is written down before it is deleted: so that
     /// is asked last.
-    async fn missing(&self, batch: &Batch, rows: Range<usize>) -> Result<Vec<Original>, SinkError> {
+    async fn missing(&self, batch: &Batch, rows: Range<usize>, token: &str) -> Result<Vec<Original>, SinkError> {
         let (rows, received_at) = (&batch.rows[rows.clone()], &batch.received_at()[rows]);
         let (first, last) = (rows[0].offset, rows[rows.len() - 1].offset);
         let stored = self.ask_stored(batch, first..=last, received_at).await?;
         if rows.iter().all(|row| stored.contains(&row.offset)) {
             return Ok(Vec::new());
         }
-        let token = batch.token(&self.setting.token_prefix, first, last);
-        let erased = self.until_done(&token, || self.store.erased(batch.partition, first..=last)).await?;
+        let erased = self.until_done(token, || self.store.erased(batch.partition, first..=last)).await?;
         let is_erased = |offset: i64| erased.iter().any(|span| (span.first..=span.last).contains(&offset));
         let is_missing = |row: &&Original| !stored.contains(&row.offset) && !is_erased(row.offset);
         Ok(rows.iter().filter(is_missing).cloned().collect())

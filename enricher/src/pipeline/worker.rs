@@ -21,6 +21,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use schemas::topics::{HITS_DEAD, HITS_ENRICHED, HITS_RAW};
 use schemas::{RawHit, WireError};
 use service::health::Health;
+use service::kafka::dropped;
 use service::options::KafkaOptions;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -259,8 +260,8 @@ impl Worker {
         }
         let committed = self.committed(message.topic(), partition, consumer)?;
         batch.begin(partition, committed.unwrap_or_default().max(message.offset()));
-        if committed.is_some_and(|committed| committed < message.offset()) {
-            self.note_gone(message, committed.unwrap_or_default(), consumer);
+        if let Some(committed) = committed.filter(|committed| *committed < message.offset()) {
+            self.note_gone(message, committed, consumer);
         }
         let Some(committed) = committed.filter(|committed| *committed > message.offset()) else { return Ok(true) };
         tracing::warn!(
@@ -277,12 +278,12 @@ impl Worker {
         Ok(false)
     }
 
-    /// Tells of hits behind what is committed that the brokers have deleted meanwhile. Not all that lies between the two was a
-    /// hit: only what lies before the partition's beginning is gone.
+    /// Tells of hits behind what is committed that the brokers have deleted meanwhile.
     fn note_gone(&self, message: &BorrowedMessage<'_>, committed: i64, consumer: &BaseConsumer<Membership>) {
         let (topic, partition) = (message.topic(), message.partition());
-        let beginning = consumer.fetch_watermarks(topic, partition, TURN_BACK).map_or(0, |(beginning, _)| beginning);
-        let hits = beginning.min(message.offset()).saturating_sub(committed).max(0).unsigned_abs();
+        let passed = committed..message.offset();
+        let gone = dropped(consumer, (topic, partition), &passed, TURN_BACK).unwrap_or_default();
+        let hits = (gone.end - gone.start).unsigned_abs();
         if hits > 0 {
             tracing::error!(topic, partition, hits, "hits are lost: they were deleted before they were read");
             self.metrics.expired.inc_by(hits);

@@ -17,18 +17,19 @@ use service::privacy::asked::Asked;
 use service::privacy::directives::Directives;
 use service::privacy::keys::Keys;
 use sink::audit::report::Span;
-use sink::batch::Assembler;
+use sink::batch::{Assembler, Batch};
 use sink::dead_letters::{Graveyard, Letter};
 use sink::error::{ExitCode, SinkError};
 use sink::fault::Fault;
 use sink::hits::{Coordinates, HitColumns};
 use sink::intents::Range;
-use sink::load::{CLICKHOUSE, DEAD_LETTERS, Loader, Setting, Store};
+use sink::load::{CLICKHOUSE, DEAD_LETTERS, Loader, Setting};
 use sink::metrics::Metrics;
 use sink::outcome::{Outcome, Reason};
 use sink::privacy::notes::Notes;
+use sink::store::Store;
 
-use crate::messages::{NOON, UNLIMITED, batch, message, metrics, reader, take};
+use crate::messages::{NOON, UNLIMITED, among, batch, message, metrics, reader, take};
 
 type Sent = Arc<Mutex<Vec<(String, Bytes)>>>;
 
@@ -40,12 +41,15 @@ struct Scripted<F> {
     lost: Vec<&'static str>,
     /// What is written down as erased.
     erased: Vec<Span>,
+    /// Whether it takes what has to be written before hits.
+    takes_erased: bool,
     answer: F,
 }
 
 impl<F> Scripted<F> {
     fn new(answer: F) -> Self {
-        Self { sent: Sent::default(), stored: Arc::default(), lost: Vec::new(), erased: Vec::new(), answer }
+        let (sent, stored) = (Sent::default(), Arc::default());
+        Self { sent, stored, lost: Vec::new(), erased: Vec::new(), takes_erased: true, answer }
     }
 }
 
@@ -75,12 +79,11 @@ where
     }
 
     async fn record_erased(&self, _: i32, _: &[i64]) -> Result<(), Fault> {
-        Ok(())
+        if self.takes_erased { Ok(()) } else { Err(again()) }
     }
 
     async fn stored(&self, _: i32, offsets: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
-        let stored = self.stored.lock().unwrap();
-        Ok(offsets.filter(|offset| stored.iter().any(|(first, last)| (first..=last).contains(&offset))).collect())
+        Ok(among(&self.stored.lock().unwrap(), offsets))
     }
 
     async fn erased(&self, _: i32, _: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
@@ -203,11 +206,13 @@ async fn what_was_erased_since_is_not_inserted_again() {
     assert_eq!(sent_after_a_failure(true, &["0-9"], &all).await.len(), 1);
 }
 
-#[tokio::test(start_paused = true)]
-async fn readiness_tells_why_while_it_fails() {
-    let metrics = metrics();
-    let loader = Arc::new(Loader::new(Scripted::new(|_, _| Err(again())), Topic::default(), setting(&metrics)));
-    let (working, hits) = (Arc::clone(&loader), batch(&metrics, &hits(1)));
+/// Loads a batch for a minute in which it fails, and gives it up.
+async fn fail_for_a_minute<F>(store: Scripted<F>, metrics: &Arc<Metrics>, hits: Batch)
+where
+    F: Fn(usize, (i64, i64)) -> Result<(), Fault> + Send + Sync + 'static,
+{
+    let loader = Arc::new(Loader::new(store, Topic::default(), setting(metrics)));
+    let working = Arc::clone(&loader);
     let task = tokio::spawn(async move { working.load(hits).await });
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(loader.is_failing());
@@ -215,52 +220,22 @@ async fn readiness_tells_why_while_it_fails() {
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
     assert!(!loader.is_failing());
-    assert_eq!(metrics.outcome(Outcome::Returned).get(), 1);
 }
 
-/// Takes hits, and does not take what has to be written before them.
-struct NothingBefore;
-
-impl Store for NothingBefore {
-    async fn insert(&self, _: &str, _: Bytes) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn record_erased(&self, _: i32, _: &[i64]) -> Result<(), Fault> {
-        Err(again())
-    }
-
-    async fn stored(&self, _: i32, _: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
-        Ok(Vec::new())
-    }
-
-    async fn last_stored(&self, _: i32, _: i64) -> Result<Option<i64>, Fault> {
-        Ok(None)
-    }
-
-    async fn erased(&self, _: i32, _: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {
-        Ok(Vec::new())
-    }
-
-    async fn note(&self, _: &Notes) -> Result<(), Fault> {
-        Ok(())
-    }
+#[tokio::test(start_paused = true)]
+async fn readiness_tells_why_while_it_fails() {
+    let metrics = metrics();
+    fail_for_a_minute(Scripted::new(|_, _| Err(again())), &metrics, batch(&metrics, &hits(1))).await;
+    assert_eq!(metrics.outcome(Outcome::Returned).get(), 1);
 }
 
 /// Else whoever looks whether ClickHouse is there would say after each look that it is ready.
 #[tokio::test(start_paused = true)]
 async fn what_can_not_be_written_before_the_hits_is_failing_too() {
     let metrics = metrics();
-    let loader = Arc::new(Loader::new(NothingBefore, Topic::default(), setting(&metrics)));
-    let (working, mut hits) = (Arc::clone(&loader), batch(&metrics, &hits(2)));
+    let mut hits = batch(&metrics, &hits(2));
     hits.erased = vec![1];
-    let task = tokio::spawn(async move { working.load(hits).await });
-    tokio::time::sleep(Duration::from_secs(60)).await;
-    assert!(loader.is_failing());
-    assert_eq!(loader.setting().health.obstacles(), ["clickhouse: connection refused"]);
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
-    assert!(!loader.is_failing());
+    fail_for_a_minute(Scripted { takes_erased: false, ..Scripted::new(|_, _| Ok(())) }, &metrics, hits).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Messages and batches for the tests.
 
+use std::ops::RangeInclusive;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
@@ -49,4 +50,9 @@ pub fn batch(metrics: &Arc<Metrics>, messages: &[Vec<u8>]) -> Batch {
     }
     assembler.cut(Cut::End);
     assembler.next_ready().unwrap()
+}
+
+/// Which of these offsets are in ranges that were stored.
+pub fn among(stored: &[(i64, i64)], offsets: RangeInclusive<i64>) -> Vec<i64> {
+    offsets.filter(|offset| stored.iter().any(|(first, last)| (first..=last).contains(&offset))).collect()
 }

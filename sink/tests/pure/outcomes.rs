@@ -13,12 +13,13 @@ use sink::audit::report::Span;
 use sink::dead_letters::{Graveyard, Letter};
 use sink::error::ExitCode;
 use sink::fault::{CLASSES, Fault};
-use sink::load::{CLICKHOUSE, Loader, Setting, Store};
+use sink::load::{CLICKHOUSE, Loader, Setting};
 use sink::metrics::Metrics;
 use sink::outcome::Outcome;
 use sink::privacy::notes::Notes;
+use sink::store::Store;
 
-use crate::messages::{NOON, batch, message, metrics, reader};
+use crate::messages::{NOON, among, batch, message, metrics, reader};
 
 /// How ClickHouse answers an insert that has no row in it which it refuses.
 #[derive(Debug, Clone, Copy)]
@@ -69,8 +70,7 @@ impl Store for Scripted {
     }
 
     async fn stored(&self, _: i32, offsets: RangeInclusive<i64>, _: RangeInclusive<i64>) -> Result<Vec<i64>, Fault> {
-        let stored = self.stored.lock().unwrap();
-        Ok(offsets.filter(|offset| stored.iter().any(|(first, last)| (first..=last).contains(&offset))).collect())
+        Ok(among(&self.stored.lock().unwrap(), offsets))
     }
 
     async fn erased(&self, _: i32, _: RangeInclusive<i64>) -> Result<Vec<Span>, Fault> {

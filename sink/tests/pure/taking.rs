@@ -13,8 +13,9 @@ use sink::board::{self, Assigned, Board};
 use sink::dead_letters::{Graveyard, Letter};
 use sink::error::SinkError;
 use sink::fault::Fault;
-use sink::load::{self, Loader, Store};
+use sink::load::{self, Loader};
 use sink::privacy::notes::Notes;
+use sink::store::Store;
 use tokio_util::task::TaskTracker;
 
 use crate::messages::{NOON, message, metrics, reader};
