@@ -100,13 +100,33 @@ impl<'k> Said<'k> {
     }
 }
 
-/// Since when a permission does not hold any more.
+/// What may end a permission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
     /// Why.
     pub why: PrivacyAction,
     /// When, Unix milliseconds.
     pub at: i64,
+}
+
+impl End {
+    /// Of something that was said, where it is about permissions for a partner and purpose.
+    #[must_use]
+    pub fn of(said: &PrivacyDirective<'_>, partner: &str, purpose: &str) -> Option<Self> {
+        let is_about_it = match said.action {
+            PrivacyAction::Withdraw => said.partner == partner && said.purpose == purpose,
+            PrivacyAction::Erase | PrivacyAction::Forget | PrivacyAction::Object => true,
+            _ => false,
+        };
+        is_about_it.then_some(Self { why: said.action, at: said.issued_at })
+    }
+
+    /// Whether it ends one of the same person's that was given at a time. An objection is about everything, whatever they
+    /// permitted later.
+    #[must_use]
+    pub fn ends(&self, given_at: i64) -> bool {
+        self.why == PrivacyAction::Object || self.at >= given_at
+    }
 }
 
 /// What a site's people said about one partner and purpose.
@@ -123,14 +143,11 @@ impl<'a> Permissions<'a> {
         let mut permissions = Self { permits: BTreeMap::new(), ends: BTreeMap::new() };
         for said in register.directives(site) {
             let who = (said.subject_kind.as_str(), said.subject.as_ref());
-            let is_this = said.partner == partner && said.purpose == purpose;
-            match said.action {
-                PrivacyAction::Permit if is_this => drop(permissions.permits.insert(who, said)),
-                PrivacyAction::Withdraw if !is_this => {}
-                PrivacyAction::Withdraw | PrivacyAction::Erase | PrivacyAction::Forget | PrivacyAction::Object => {
-                    permissions.ends.entry(who).or_default().push(End { why: said.action, at: said.issued_at });
-                }
-                _ => {}
+            if said.action == PrivacyAction::Permit && said.partner == partner && said.purpose == purpose {
+                permissions.permits.insert(who, said);
+            }
+            if let Some(end) = End::of(said, partner, purpose) {
+                permissions.ends.entry(who).or_default().push(end);
             }
         }
         permissions
@@ -150,8 +167,7 @@ impl<'a> Permissions<'a> {
         ends.iter().filter(|end| end.at >= given_at).min_by_key(|end| end.at).copied()
     }
 
-    /// The permission of a person that is in force, by all that names them. Who objects is not shared, whatever they
-    /// permitted later: the objection is about everything.
+    /// The permission of a person that is in force, by all that names them.
     #[must_use]
     pub fn in_force(
         &self,
@@ -168,8 +184,7 @@ impl<'a> Permissions<'a> {
         let permits = known.iter().filter_map(|who| self.permits.get(who).copied());
         let newest = permits.max_by_key(|permit| permit.issued_at)?;
         let mut ends = known.iter().filter_map(|who| self.ends.get(who)).flatten();
-        let is_over = ends.any(|end| end.why == PrivacyAction::Object || end.at >= newest.issued_at);
-        (!is_over).then_some(newest)
+        (!ends.any(|end| end.ends(newest.issued_at))).then_some(newest)
     }
 }
 

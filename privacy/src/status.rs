@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::error::PrivacyError;
 use crate::options::StatusOptions;
+use crate::sharing::End;
 use crate::topic::{Register, blocking, issued_at};
 use crate::{now, readable};
 
@@ -130,13 +131,13 @@ impl<'a> Said<'a> {
 
 /// Whether what one person said ends a permission or a withdrawal of theirs.
 fn ends(said: &PrivacyDirective<'_>, standing: &PrivacyDirective<'_>) -> bool {
-    use PrivacyAction::{Erase, Forget, Object, Permit, Withdraw};
-    let is_about_it = said.partner == standing.partner && said.purpose == standing.purpose;
-    match (standing.action, said.action) {
-        (Permit, Object) => true,
-        (Permit, Erase | Forget) => said.issued_at >= standing.issued_at,
-        (Permit, Withdraw) => is_about_it && said.issued_at >= standing.issued_at,
-        (Withdraw, Permit) => is_about_it && said.issued_at > standing.issued_at,
+    let PrivacyDirective { partner, purpose, issued_at, .. } = standing;
+    match standing.action {
+        PrivacyAction::Permit => End::of(said, partner, purpose).is_some_and(|end| end.ends(*issued_at)),
+        PrivacyAction::Withdraw => {
+            let is_about_it = said.partner == *partner && said.purpose == *purpose;
+            said.action == PrivacyAction::Permit && is_about_it && said.issued_at > *issued_at
+        }
         _ => false,
     }
 }

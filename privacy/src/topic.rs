@@ -15,6 +15,7 @@ use service::kafka::is_fenced;
 use service::options::KafkaOptions;
 use service::privacy::directives::another_id;
 use service::privacy::keys::Keys;
+use service::privacy::made_at;
 use uuid::Uuid;
 
 use crate::error::PrivacyError;
@@ -317,6 +318,5 @@ pub fn directive(
 /// When a request was made, Unix milliseconds, as its id tells (UUIDv7).
 #[must_use]
 pub fn issued_at(id: Uuid) -> i64 {
-    let (seconds, nanoseconds) = id.get_timestamp().map_or((0, 0), |time| time.to_unix());
-    i64::try_from(seconds).unwrap_or_default() * 1_000 + i64::from(nanoseconds) / 1_000_000
+    made_at(id).unwrap_or_default()
 }

@@ -8,7 +8,7 @@
 pub mod page;
 pub mod retention;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -61,11 +61,11 @@ pub async fn run(options: AccessOptions) -> Result<String, PrivacyError> {
 /// The rows of all tables and views that have some.
 async fn held(database: &Database, person: &Person) -> Result<Vec<Section>, PrivacyError> {
     let kept = retention::of(database).await?;
-    let mut sections = Vec::new();
+    let (others, mut sections) = (person.not_theirs().collect(), Vec::new());
     for holding in holdings::present(database).await? {
         let query = format!("SELECT * FROM {{database}}.{} WHERE {}", holding.name, holding.condition(person));
         let mut rows = database.rows("asking for what is held", &query).await?;
-        rows.retain(|row| !names_another(person, row));
+        rows.retain(|row| !names_one_of(&others, row));
         let kept = kept.get(holding.table).cloned().unwrap_or_else(|| retention::FOR_EVER.to_owned());
         sections.push(Section { name: holding.name.to_owned(), what: holding.what.to_owned(), kept, rows });
     }
@@ -78,11 +78,11 @@ async fn held(database: &Database, person: &Person) -> Result<Vec<Section>, Priv
     Ok(sections)
 }
 
-/// Whether a row tells an address that is known not to be theirs, as of who used the same computer.
-fn names_another(person: &Person, row: &Row) -> bool {
+/// Whether a row tells one of these addresses, as of who used the same computer.
+fn names_one_of(others: &HashSet<&str>, row: &Row) -> bool {
     let told = ["contact", "contact_email", "merged_into", "person"].map(|column| text(row, column));
-    let told: Vec<_> = told.iter().filter_map(|value| Identifier::new(SubjectKind::Email, value)).collect();
-    person.not_theirs().any(|address| told.iter().any(|each| each.value == address))
+    let mut told = told.iter().filter_map(|value| Identifier::new(SubjectKind::Email, value));
+    !others.is_empty() && told.any(|each| others.contains(each.value.as_str()))
 }
 
 /// What hits tell that is easily overlooked among their columns.

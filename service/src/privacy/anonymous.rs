@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use schemas::{IpPolicy, Map, RawHit, Signal, Text, VisitorIdSource};
-use uuid::Uuid;
+
+use super::made_at;
 
 /// Takes off all that could tell who a hit is about: ids, business card, free properties, and the queries of addresses, which
 /// may hold anything. Of the client's address the network part is left, where the site keeps any.
@@ -36,12 +37,7 @@ pub fn take_off_free_text(hit: &mut RawHit<'_>) {
 pub fn rename(hit: &mut RawHit<'_>, visitor: &str, since: i64) {
     hit.visitor_id = visitor.to_owned().into();
     hit.session_id = None;
-    hit.page_view_id = hit.page_view_id.filter(|id| began_at(*id).is_some_and(|at| at > since));
-}
-
-fn began_at(id: Uuid) -> Option<i64> {
-    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
-    i64::try_from(seconds).ok()?.checked_mul(1_000)?.checked_add(i64::from(nanoseconds / 1_000_000))
+    hit.page_view_id = hit.page_view_id.filter(|id| made_at(*id).is_some_and(|at| at > since));
 }
 
 /// What is left of an address that is cut: the first three of four bytes, or the first three of eight groups. A provider's
@@ -73,6 +69,7 @@ fn cut_query(address: &mut Text<'_>) {
 mod tests {
     use schemas::Contact;
     use schemas::codec::Encode;
+    use uuid::Uuid;
 
     use super::*;
 

@@ -10,8 +10,17 @@
 //! * [`follower`]: keeps them as the topic is. A stage lets hits pass only while all of them are known: others would go where
 //!   the person does not want them.
 
+use uuid::Uuid;
+
 pub mod anonymous;
 pub mod asked;
 pub mod directives;
 pub mod follower;
 pub mod keys;
+
+/// When an id was made, Unix milliseconds, as it tells (RFC 9562, version 7); none of another kind of id.
+#[must_use]
+pub fn made_at(id: Uuid) -> Option<i64> {
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
+    i64::try_from(seconds).ok()?.checked_mul(1_000)?.checked_add(i64::from(nanoseconds / 1_000_000))
+}
