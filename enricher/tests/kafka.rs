@@ -252,6 +252,28 @@ async fn a_record_that_cant_be_read_hinders_no_other_and_can_be_removed() {
 
 /// GeoLite2-ASN has no domains; files in the layouts of IPinfo do.
 #[tokio::test(flavor = "multi_thread")]
+async fn records_in_partitions_that_were_added_are_known() {
+    let test = "records_in_partitions_that_were_added_are_known";
+    let Some(stack) = local::stack_or_skip(test) else { return };
+    let bed = Bed::new(stack, "added");
+    let refresh = ["--kafka-property=topic.metadata.refresh.interval.ms=500".to_owned()];
+    let (running, shutdown) = bed.start(&[without_files(), refresh.to_vec()].concat()).await;
+    bed.add_partitions("partners", 12).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("records.jsonl");
+    let record = |number| {
+        serde_json::json!({"partner": "acme", "match_kind": "email_domain", "match_value": format!("{number}.example"),
+            "permitted_uses": ["measurement"]})
+    };
+    let records: Vec<String> = (0..20).map(|number| record(number).to_string()).collect();
+    std::fs::write(&file, records.join("\n")).unwrap();
+    partners(&bed, &["import", file.to_str().unwrap()]).await.unwrap();
+    let metrics = running.metrics.clone();
+    until("the running enricher knows all of them", || metrics.partner_records.get() == 20).await;
+    end(running, shutdown).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_company_is_recognised_by_the_domain_of_its_network() {
     let Some(stack) = local::stack_or_skip("a_company_is_recognised_by_the_domain_of_its_network") else { return };
     let bed = Bed::new(stack, "domains");

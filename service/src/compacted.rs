@@ -1,9 +1,10 @@
 //! Reading a compacted topic from its beginning, as everybody does who wants to know what it holds.
 //!
-//! The reader belongs to no group: everybody reads all partitions for themselves, and commits nothing.
+//! The reader belongs to no group: everybody reads all partitions for themselves, and commits nothing. Partitions that are
+//! added later are read as well, once the client has heard of them (`topic.metadata.refresh.interval.ms`, five minutes).
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -46,12 +47,25 @@ pub const BROKER: &str = "broker";
 /// the one that tells whether brokers answer.
 struct Listener {
     client: String,
+    topic: String,
     health: Option<Health>,
     answered: AtomicBool,
+    /// How many partitions the topic has.
+    partitions: AtomicI32,
+}
+
+impl Listener {
+    fn count_partitions(&self, statistics: &Statistics) {
+        let Some(topic) = statistics.topics.get(&self.topic) else { return };
+        // The client has one of its own beside them, -1.
+        let last = topic.partitions.keys().max().copied().unwrap_or(-1);
+        self.partitions.fetch_max(last + 1, Ordering::Relaxed);
+    }
 }
 
 impl ClientContext for Listener {
     fn stats(&self, statistics: Statistics) {
+        self.count_partitions(&statistics);
         let Some(health) = &self.health else { return };
         let answer = statistics.brokers.values().any(|broker| broker.state == "UP");
         if answer {
@@ -78,7 +92,9 @@ pub struct TopicReader {
     consumer: BaseConsumer<Listener>,
     topic: String,
     brokers: String,
-    /// Partitions whose end was not reached yet.
+    /// How many partitions are read.
+    partitions: i32,
+    /// Those whose end was not reached yet.
     unread: HashSet<i32>,
 }
 
@@ -96,12 +112,8 @@ impl TopicReader {
     /// Where they don't answer, or the topic has no partitions.
     pub fn open(kafka: &KafkaOptions, client: &str, topic: &Topic, health: Option<Health>) -> Result<Self, ReadError> {
         let name = client;
-        let topic = kafka.topic(topic);
-        let failed = |cause| ReadError::Kafka {
-            topic: topic.clone(),
-            brokers: kafka.kafka_brokers.clone(),
-            cause: Box::new(cause),
-        };
+        let (topic, brokers) = (kafka.topic(topic), kafka.kafka_brokers.clone());
+        let failed = |cause| failed(&topic, &brokers, cause);
         let defaults = [
             // The client wants a name although no group is ever joined.
             ("group.id", name),
@@ -112,25 +124,40 @@ impl TopicReader {
             ("queued.max.messages.kbytes", "8192"),
             ("statistics.interval.ms", "1000"),
         ];
+        let listener = Listener {
+            client: name.to_owned(),
+            topic: topic.clone(),
+            health,
+            answered: AtomicBool::new(false),
+            partitions: AtomicI32::new(0),
+        };
         let client = kafka.client(name, &defaults);
-        let consumer: BaseConsumer<Listener> = client
-            .create_with_context(Listener { client: name.to_owned(), health, answered: AtomicBool::new(false) })
-            .map_err(failed)?;
+        let consumer: BaseConsumer<Listener> = client.create_with_context(listener).map_err(failed)?;
         let metadata = consumer.fetch_metadata(Some(&topic), METADATA_TIMEOUT).map_err(failed)?;
-        let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
-        let unread: HashSet<i32> = partitions.iter().map(|partition| partition.id()).collect();
-        if unread.is_empty() {
+        let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+        if partitions == 0 {
             return Err(failed(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition)));
         }
-        let mut beginning = TopicPartitionList::new();
-        for partition in &unread {
-            beginning.add_partition_offset(&topic, *partition, Offset::Beginning).map_err(failed)?;
-        }
-        consumer.assign(&beginning).map_err(failed)?;
-        Ok(Self { consumer, brokers: kafka.kafka_brokers.clone(), topic, unread })
+        let mut reader = Self { consumer, brokers, topic, partitions: 0, unread: HashSet::new() };
+        reader.read_up_to(i32::try_from(partitions).unwrap_or(i32::MAX))?;
+        Ok(reader)
     }
 
-    /// True once every partition was read to its end, as it was at some time since the start.
+    /// Reads from their beginning those that are not read yet of so many partitions.
+    fn read_up_to(&mut self, partitions: i32) -> Result<(), ReadError> {
+        let failed = |cause| failed(&self.topic, &self.brokers, cause);
+        let added = self.partitions..partitions;
+        let mut beginning = TopicPartitionList::new();
+        for partition in added.clone() {
+            beginning.add_partition_offset(&self.topic, partition, Offset::Beginning).map_err(failed)?;
+        }
+        self.consumer.incremental_assign(&beginning).map_err(failed)?;
+        self.unread.extend(added);
+        self.partitions = partitions;
+        Ok(())
+    }
+
+    /// True once every partition was read to its end, as it was at some time since the start, or since it was added.
     #[must_use]
     pub fn has_reached_end(&self) -> bool {
         self.unread.is_empty()
@@ -141,6 +168,11 @@ impl TopicReader {
     /// # Errors
     /// What the client says; it goes on trying.
     pub fn next(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'_>>, ReadError> {
+        let partitions = self.consumer.context().partitions.load(Ordering::Relaxed);
+        if partitions > self.partitions {
+            tracing::info!(topic = self.topic, partitions, "partitions were added, and are read");
+            self.read_up_to(partitions)?;
+        }
         match self.consumer.poll(wait) {
             None => Ok(None),
             Some(Ok(message)) => Ok(Some(message)),
@@ -150,11 +182,11 @@ impl TopicReader {
             }
             // The client goes on trying.
             Some(Err(error)) if passes(&error) => Ok(None),
-            Some(Err(cause)) => Err(ReadError::Kafka {
-                topic: self.topic.clone(),
-                brokers: self.brokers.clone(),
-                cause: Box::new(cause),
-            }),
+            Some(Err(cause)) => Err(failed(&self.topic, &self.brokers, cause)),
         }
     }
+}
+
+fn failed(topic: &str, brokers: &str, cause: KafkaError) -> ReadError {
+    ReadError::Kafka { topic: topic.to_owned(), brokers: brokers.to_owned(), cause: Box::new(cause) }
 }
