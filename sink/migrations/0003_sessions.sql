@@ -72,6 +72,7 @@ CREATE TABLE IF NOT EXISTS {database}.settled_sessions{on_cluster}
     company_name LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Company, as a partner names it.',
     company_domain LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Domain of the company, as a partner tells it.',
     partner_attributes Map(LowCardinality(String), String) CODEC(ZSTD(3)) COMMENT 'Whatever else the partner knows.',
+    origin LowCardinality(String) MATERIALIZED {origin} CODEC(ZSTD(3)) COMMENT 'What tells the company, in one text: company_domain, company_name, partner_matched_by, network_organisation, network_domain, partner, and partner_attributes as JSON, parted by zero bytes.',
     contact_name String CODEC(ZSTD(3)) COMMENT 'Name that the person submitted in this session, the last one.',
     contact_email String CODEC(ZSTD(3)) COMMENT 'E-mail address that the person submitted in this session, the last one.',
     is_gone Bool COMMENT 'True where hits that came later left no such session: joined with another, or moved to another day.',
@@ -506,6 +507,7 @@ CREATE TABLE IF NOT EXISTS {database}.mail_opens{on_cluster}
     company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
     company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
     partner_attributes Map(LowCardinality(String), String) CODEC(ZSTD(3)) COMMENT 'Whatever else the partner knows.',
+    origin LowCardinality(String) MATERIALIZED {origin} COMMENT 'What tells the company, in one text: company_domain, company_name, partner_matched_by, network_organisation, network_domain, partner, and partner_attributes as JSON, parted by zero bytes.',
     contact_email String CODEC(ZSTD(3)) COMMENT 'E-mail address that came with it.',
     contact_phone String CODEC(ZSTD(3)) COMMENT 'Telephone number that came with it.',
     INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1
@@ -568,6 +570,7 @@ CREATE TABLE IF NOT EXISTS {database}.unnamed_views{on_cluster}
     company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
     company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
     partner_attributes SimpleAggregateFunction(anyLast, Map(String, String)) CODEC(ZSTD(3)) COMMENT 'Whatever else the partner knows.',
+    origin SimpleAggregateFunction(anyLast, LowCardinality(String)) MATERIALIZED {origin} COMMENT 'What tells the company, in one text: company_domain, company_name, partner_matched_by, network_organisation, network_domain, partner, and partner_attributes as JSON, parted by zero bytes.',
     is_viewed SimpleAggregateFunction(max, UInt8) COMMENT '1 where the page view itself is among the hits.',
     page SimpleAggregateFunction(max, LowCardinality(String)) COMMENT 'Page, host and path.',
     first_at SimpleAggregateFunction(min, DateTime64(3, 'UTC')) CODEC(T64, ZSTD(3)) COMMENT 'When the first of the hits happened.',

@@ -17,8 +17,10 @@
 --
 -- Visits are counted by what tells their company before that is looked at: there are some thousand networks, and a million
 -- visits. They are grouped by numbers of 64 bits, one for what tells the company and one for a visitor who is known: of a
--- million visitors two have the same one once in 37 million times. companies_between says the same as companies of fewer days
--- and one site, and the rest of its text has to stay the same.
+-- million visitors two have the same one once in 37 million times. Who is known is counted by that number, all others in
+-- sets. What tells the company is one text with few values, which is read and grouped by sooner than the seven columns that
+-- it is made of. companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay
+-- the same.
 
 CREATE TABLE IF NOT EXISTS {database}.network_kinds{on_cluster}
 (
@@ -50,6 +52,7 @@ CREATE OR REPLACE VIEW {database}.encounters_between{on_cluster}
     day Date COMMENT 'Day on which it began, UTC.',
     visitor_id String COMMENT 'Who, unique within a site; empty where nothing may be kept.',
     session_id UUID COMMENT 'The visit; zero where it is none.',
+    is_visit Bool COMMENT 'True for a visit; false for what happened outside of visits.',
     started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
     ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
     page_views UInt64 COMMENT 'Page views.',
@@ -63,13 +66,14 @@ CREATE OR REPLACE VIEW {database}.encounters_between{on_cluster}
     partner_matched_by LowCardinality(String) COMMENT 'How partner data matched.',
     company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
     company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
-    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.'
+    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.',
+    origin LowCardinality(String) COMMENT 'What tells the company, in one text: company_domain, company_name, partner_matched_by, network_organisation, network_domain, partner, and partner_attributes as JSON, parted by zero bytes.'
 )
 SQL SECURITY DEFINER
 AS
 SELECT
-    site, day, visitor_id, session_id, started_at, ended_at, page_views, visible_duration_ms, downloads, forms, country,
-    network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
+    site, day, visitor_id, session_id, true AS is_visit, started_at, ended_at, page_views, visible_duration_ms, downloads, forms, country,
+    network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, origin
 -- The table, not the view of it, which takes longer to plan.
 FROM {database}.settled_sessions FINAL
 WHERE NOT is_gone AND site != '' AND day BETWEEN {first_day:Date} AND {last_day:Date}
@@ -79,6 +83,7 @@ SELECT
     toDate(first) AS day,
     '' AS visitor_id,
     toUUID('00000000-0000-0000-0000-000000000000') AS session_id,
+    false AS is_visit,
     first AS started_at,
     last AS ended_at,
     views AS page_views,
@@ -92,7 +97,8 @@ SELECT
     known.2 AS partner_matched_by,
     known.3 AS company_name,
     known.4 AS company_domain,
-    known.5 AS partner_attributes
+    known.5 AS partner_attributes,
+    toLowCardinality(evidence) AS origin
 FROM
 (
     SELECT
@@ -107,7 +113,9 @@ FROM
         argMaxIf(country, last_at, country != '') AS seen_in,
         argMaxIf(network_organisation, last_at, network_organisation != '') AS organisation,
         argMaxIf(network_domain, last_at, network_domain != '') AS organisation_domain,
-        argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), last_at, company_name != '' OR company_domain != '') AS known
+        argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), last_at, company_name != '' OR company_domain != '') AS known,
+        -- Of several networks the last, but rather one of which a partner knows the company.
+        argMax(origin, toUnixTimestamp64Milli(last_at) + 1000000000000000 * (2 * (company_name != '' OR company_domain != '') + (network_organisation != '' OR network_domain != ''))) AS evidence
     FROM {database}.unnamed_views
     -- From the day before on, as what a view of that day did after midnight is no view of its own.
     WHERE received_on + 1 >= {first_day:Date} AND received_on <= {last_day:Date} + 8
@@ -118,8 +126,8 @@ WHERE day BETWEEN {first_day:Date} AND {last_day:Date}
     AND (views > 0 OR (site, view) NOT IN (SELECT site, view FROM {database}.unnamed_views WHERE received_on + 8 >= {first_day:Date} AND received_on + 1 < {first_day:Date}))
 UNION ALL
 SELECT
-    site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), occurred_at, occurred_at, 0, 0, 0, 0, country,
-    network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes
+    site, toDate(occurred_at), visitor_id, toUUID('00000000-0000-0000-0000-000000000000'), false, occurred_at, occurred_at, 0, 0, 0, 0, country,
+    network_organisation, network_domain, partner, partner_matched_by, company_name, company_domain, partner_attributes, origin
 FROM {database}.mail_opens
 WHERE toDate(received_at) BETWEEN {first_day:Date} AND {last_day:Date} + 8 AND toDate(occurred_at) BETWEEN {first_day:Date} AND {last_day:Date}
 COMMENT 'Visits, and what happened outside of visits, that began from one day to another, both included: encounters_between(first_day = ..., last_day = ...). Columns are those of encounters.';
@@ -130,6 +138,7 @@ CREATE OR REPLACE VIEW {database}.encounters{on_cluster}
     day Date COMMENT 'Day on which it began, UTC.',
     visitor_id String COMMENT 'Who, unique within a site; empty where nothing may be kept.',
     session_id UUID COMMENT 'The visit; zero where it is none.',
+    is_visit Bool COMMENT 'True for a visit; false for what happened outside of visits.',
     started_at DateTime64(3, 'UTC') COMMENT 'When its first hit happened.',
     ended_at DateTime64(3, 'UTC') COMMENT 'When its last hit happened.',
     page_views UInt64 COMMENT 'Page views.',
@@ -143,7 +152,8 @@ CREATE OR REPLACE VIEW {database}.encounters{on_cluster}
     partner_matched_by LowCardinality(String) COMMENT 'How partner data matched.',
     company_name LowCardinality(String) COMMENT 'Company, as a partner names it.',
     company_domain LowCardinality(String) COMMENT 'Domain of the company, as a partner tells it.',
-    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.'
+    partner_attributes Map(LowCardinality(String), String) COMMENT 'Whatever else the partner knows.',
+    origin LowCardinality(String) COMMENT 'What tells the company, in one text: company_domain, company_name, partner_matched_by, network_organisation, network_domain, partner, and partner_attributes as JSON, parted by zero bytes.'
 )
 SQL SECURITY DEFINER
 AS SELECT *
@@ -160,29 +170,31 @@ SQL SECURITY DEFINER
 AS
 WITH
     -- Which of several counts: a number is compared sooner than a tuple of time and id.
-    cards AS
+    bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(submitted_at)), 64), toUInt128(cityHash64(hit_id))) AS rank,
+    -- As in visitors: a correction counts for those who gave the contact's address last. There are few, so that they are looked
+    -- up in a list, which is planned sooner than a join.
     (
-        SELECT site, contact, visitor_id, source, company, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(submitted_at)), 64), toUInt128(cityHash64(hit_id))) AS rank
-        FROM {database}.contact_cards
-    ),
-    -- As in visitors: a correction counts for those who gave the contact's address last.
+        SELECT (groupArray(place), groupArray(corrected_company), groupArray(corrected_rank))
+        FROM
+        (
+            SELECT concat(site, ' ', contact) AS place, argMaxIf(company, rank, company != '') AS corrected_company, maxIf(rank, company != '') AS corrected_rank
+            FROM {database}.contact_cards
+            WHERE source = 'correction'
+            GROUP BY place
+        )
+    ) AS corrected,
     given AS
     (
         SELECT site, visitor_id, argMaxIf(contact, rank, contact != '') AS given_contact, argMaxIf(company, rank, company != '') AS given_company, maxIf(rank, company != '') AS given_rank
-        FROM cards
+        FROM {database}.contact_cards
         WHERE source NOT IN ('partner', 'correction') AND visitor_id != ''
         GROUP BY site, visitor_id
-    ),
-    corrected AS
-    (
-        SELECT site, contact, argMaxIf(company, rank, company != '') AS corrected_company, maxIf(rank, company != '') AS corrected_rank
-        FROM cards
-        WHERE source = 'correction'
-        GROUP BY site, contact
     )
-SELECT g.site AS site, g.visitor_id AS visitor_id, if(k.corrected_rank > g.given_rank, k.corrected_company, g.given_company) AS company
-FROM given AS g
-LEFT ANY JOIN corrected AS k ON g.site = k.site AND g.given_contact = k.contact
+SELECT
+    site,
+    visitor_id,
+    if(corrected.3[transform(concat(site, ' ', given_contact), corrected.1, arrayEnumerate(corrected.1), 0) AS found] > given_rank, corrected.2[found], given_company) AS company
+FROM given
 COMMENT 'Companies that visitors submitted of themselves, or had corrected, the last of each: what companies are named by.';
 
 CREATE OR REPLACE VIEW {database}.contact_employers{on_cluster}
@@ -193,13 +205,28 @@ CREATE OR REPLACE VIEW {database}.contact_employers{on_cluster}
     contacts Array(String) COMMENT 'Contacts whom the visitor is, see contact_visitors.'
 )
 SQL SECURITY DEFINER
-AS SELECT
+AS
+-- Tells from links what contact_visitors tells, whose parts take longer to plan and to ask. What is rare is looked up: links
+-- that were undone, and where merges lead.
+WITH
+    (SELECT (groupArray(concat(site, ' ', contact)), groupArray(person)) FROM {database}.settled_merges FINAL WHERE person != '') AS merged,
+    -- Of whom it was told last that they are not who they were said to be.
+    parted AS
+    (
+        SELECT site, contact, visitor_id
+        FROM {database}.contact_links
+        WHERE (site, contact, visitor_id) IN (SELECT site, contact, visitor_id FROM {database}.contact_links WHERE NOT is_linked)
+        GROUP BY site, contact, visitor_id
+        HAVING NOT argMax(is_linked, (linked_at, hit_id))
+    )
+SELECT
     site,
     visitor_id,
-    argMaxIf(cutToFirstSignificantSubdomain(substringIndex(submitted_as, '@', -1)), bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(submitted_as))),
-        position(submitted_as, '@') > 0 AND substringIndex(submitted_as, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)) AS domain,
-    groupUniqArray(contact) AS contacts
-FROM {database}.contact_visitors
+    cutToFirstSignificantSubdomain(substringIndex(argMaxIf(contact, bitOr(bitShiftLeft(toUInt128(toUnixTimestamp64Milli(linked_at)), 64), toUInt128(cityHash64(contact))),
+        is_linked AND position(contact, '@') > 0 AND substringIndex(contact, '@', -1) NOT IN (SELECT domain FROM {database}.free_mail_domains)), '@', -1)) AS domain,
+    groupUniqArray(transform(concat(site, ' ', contact), merged.1, merged.2, contact)) AS contacts
+FROM {database}.contact_links
+WHERE (site, contact, visitor_id) NOT IN parted
 GROUP BY site, visitor_id
 COMMENT 'What the addresses of visitors tell of their company, one row for each visitor who is known by one.';
 
@@ -235,26 +262,28 @@ WITH
     (
         SELECT
             site,
-            {origin} AS origin,
+            cityHash64(e.origin) AS what,
             if((site, cityHash64(visitor_id)) IN (SELECT site, cityHash64(visitor_id) FROM {database}.contact_cards UNION ALL SELECT site, cityHash64(visitor_id) FROM {database}.contact_links), cityHash64(visitor_id), 0) AS known_visitor,
-            any(e.company_domain) AS company_domain,
-            any(e.company_name) AS company_name,
-            any(e.partner_matched_by) AS partner_matched_by,
-            any(e.network_organisation) AS network_organisation,
-            any(e.network_domain) AS network_domain,
+            splitByChar('\0', any(e.origin)) AS told,
+            told[1] AS company_domain,
+            told[2] AS company_name,
+            told[3] AS partner_matched_by,
+            told[4] AS network_organisation,
+            told[5] AS network_domain,
+            told[6] AS partner_name,
+            told[7] AS attributes,
             min(started_at) AS start,
             max(ended_at) AS end,
-            groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
-            uniqExactIfState(cityHash64(visitor_id), visitor_id != '') AS visitor_state,
-            countIf(session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS session_count,
+            groupUniqArrayIf(day, is_visit) AS days_seen,
+            uniqExactIfState(cityHash64(visitor_id), visitor_id != '' AND known_visitor = 0) AS visitor_state,
+            countIf(is_visit) AS session_count,
             sum(page_views) AS views,
             sum(visible_duration_ms) AS visible,
             sum(downloads) AS download_count,
             sum(forms) AS form_count,
-            argMaxIf(country, ended_at, country != '') AS seen_in,
-            argMaxIf((partner, partner_attributes), ended_at, partner != '') AS told
+            argMaxIf(country, ended_at, country != '') AS seen_in
         FROM {database}.encounters AS e
-        GROUP BY site, origin, known_visitor
+        GROUP BY site, what, known_visitor
     ),
     submitted AS
     (
@@ -278,7 +307,7 @@ WITH
             lowerUTF8(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
             told_by = 'network' AND {of_provider} AS by_provider,
-            multiIf(told_by = 'partner', (toString(c.company_name), lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lowerUTF8(c.network_domain))) AS named,
+            multiIf(told_by = 'partner', (c.company_name, lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (c.network_organisation, organisation_domain)) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
                 told_by = 'contact_email', 75,
@@ -299,7 +328,7 @@ SELECT
     max(end) AS last_seen,
     length(groupUniqArrayArray(days_seen)) AS days,
     CAST(days > 1, 'Bool') AS is_returning,
-    uniqExactIfMerge(visitor_state) AS visitors,
+    uniqExactIfMerge(visitor_state) + uniqExactIf(known_visitor, known_visitor != 0) AS visitors,
     sum(session_count) AS sessions,
     sum(views) AS page_views,
     sum(visible) AS visible_duration_ms,
@@ -307,8 +336,8 @@ SELECT
     sum(form_count) AS forms,
     arraySort(groupUniqArrayArray(people)) AS contacts,
     argMaxIf(seen_in, end, seen_in != '') AS country,
-    argMaxIf(told.1, end, told.1 != '') AS partner,
-    argMaxIf(told.2, end, told.1 != '') AS partner_attributes
+    argMaxIf(partner_name, end, partner_name != '') AS partner,
+    JSONExtract(argMaxIf(attributes, end, partner_name != ''), 'Map(String, String)') AS partner_attributes
 FROM known
 WHERE named.1 != '' OR named.2 != ''
 GROUP BY site, company, by_provider
@@ -343,27 +372,29 @@ WITH
     counted AS
     (
         SELECT
-            {origin} AS origin,
+            cityHash64(e.origin) AS what,
             if(cityHash64(visitor_id) IN (SELECT cityHash64(visitor_id) FROM {database}.contact_cards WHERE site = {site:String} UNION ALL SELECT cityHash64(visitor_id) FROM {database}.contact_links WHERE site = {site:String}), cityHash64(visitor_id), 0) AS known_visitor,
-            any(e.company_domain) AS company_domain,
-            any(e.company_name) AS company_name,
-            any(e.partner_matched_by) AS partner_matched_by,
-            any(e.network_organisation) AS network_organisation,
-            any(e.network_domain) AS network_domain,
+            splitByChar('\0', any(e.origin)) AS told,
+            told[1] AS company_domain,
+            told[2] AS company_name,
+            told[3] AS partner_matched_by,
+            told[4] AS network_organisation,
+            told[5] AS network_domain,
+            told[6] AS partner_name,
+            told[7] AS attributes,
             min(started_at) AS start,
             max(ended_at) AS end,
-            groupUniqArrayIf(day, session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS days_seen,
-            uniqExactIfState(cityHash64(visitor_id), visitor_id != '') AS visitor_state,
-            countIf(session_id != toUUID('00000000-0000-0000-0000-000000000000')) AS session_count,
+            groupUniqArrayIf(day, is_visit) AS days_seen,
+            uniqExactIfState(cityHash64(visitor_id), visitor_id != '' AND known_visitor = 0) AS visitor_state,
+            countIf(is_visit) AS session_count,
             sum(page_views) AS views,
             sum(visible_duration_ms) AS visible,
             sum(downloads) AS download_count,
             sum(forms) AS form_count,
-            argMaxIf(country, ended_at, country != '') AS seen_in,
-            argMaxIf((partner, partner_attributes), ended_at, partner != '') AS told
+            argMaxIf(country, ended_at, country != '') AS seen_in
         FROM {database}.encounters_between(first_day = {first_day:Date}, last_day = {last_day:Date}) AS e
         WHERE site = {site:String}
-        GROUP BY origin, known_visitor
+        GROUP BY what, known_visitor
     ),
     submitted AS
     (
@@ -388,7 +419,7 @@ WITH
             lowerUTF8(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
             told_by = 'network' AND {of_provider} AS by_provider,
-            multiIf(told_by = 'partner', (toString(c.company_name), lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (toString(c.network_organisation), lowerUTF8(c.network_domain))) AS named,
+            multiIf(told_by = 'partner', (c.company_name, lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (c.network_organisation, organisation_domain)) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
                 told_by = 'contact_email', 75,
@@ -407,7 +438,7 @@ SELECT
     min(start) AS first_seen,
     max(end) AS last_seen,
     length(groupUniqArrayArray(days_seen)) AS days,
-    uniqExactIfMerge(visitor_state) AS visitors,
+    uniqExactIfMerge(visitor_state) + uniqExactIf(known_visitor, known_visitor != 0) AS visitors,
     sum(session_count) AS sessions,
     sum(views) AS page_views,
     sum(visible) AS visible_duration_ms,
@@ -415,8 +446,8 @@ SELECT
     sum(form_count) AS forms,
     arraySort(groupUniqArrayArray(people)) AS contacts,
     argMaxIf(seen_in, end, seen_in != '') AS country,
-    argMaxIf(told.1, end, told.1 != '') AS partner,
-    argMaxIf(told.2, end, told.1 != '') AS partner_attributes
+    argMaxIf(partner_name, end, partner_name != '') AS partner,
+    JSONExtract(argMaxIf(attributes, end, partner_name != ''), 'Map(String, String)') AS partner_attributes
 FROM known
 WHERE named.1 != '' OR named.2 != ''
 GROUP BY company, by_provider

@@ -319,10 +319,11 @@ impl<Tell: Fn(&str)> Rebuilding<Tell> {
         )
     }
 
-    /// The columns that both tables have.
+    /// The columns that both tables have, but for those that ClickHouse makes of others.
     async fn common_columns(&self, during: &'static str) -> Result<String, ViewsError> {
         let both = "SELECT arrayStringConcat(groupArray(name), ', ') AS text FROM (SELECT name FROM system.columns \
-                    WHERE database = '{database}' AND table IN ('{table}', '{next}') GROUP BY name HAVING count() = 2)";
+                    WHERE database = '{database}' AND table IN ('{table}', '{next}') AND default_kind != 'MATERIALIZED' \
+                    GROUP BY name HAVING count() = 2)";
         Ok(self.rows::<Text>(during, both).await?.pop().map(|row| row.text).unwrap_or_default())
     }
 

@@ -83,7 +83,7 @@ impl Column {
     /// that is sent as a query puts what was typed into the address of the next page and its referrer, properties are
     /// whatever the site sends, and what a partner adds may be about the person.
     pub fn is_personal(&self) -> bool {
-        let is_free = ["properties", "page_url", "page_query", "referrer", "partner_attributes"];
+        let is_free = ["properties", "page_url", "page_query", "referrer", "partner_attributes", "origin"];
         self.name.starts_with("contact")
             || matches!(self.name.as_str(), "ip" | "emails")
             || is_free.contains(&self.name.as_str())

@@ -1,6 +1,6 @@
 //! Companies: by what they are known, and how far that is to be believed.
 
-use schemas::{EnrichedHit, Kind, PartnerMatch};
+use schemas::{EnrichedHit, Kind, Map, PartnerMatch};
 
 use crate::states::{DAY, HOUR, MINUTE, form, in_every_state, in_session, lines, visible};
 use crate::support::{hit, page_view, unnamed};
@@ -112,6 +112,35 @@ async fn what_names_nobody_is_counted_page_by_page() {
         assert_eq!([of_day("2026-03-10"), of_day("2026-03-11")], [steel, mill], "{state}");
         let pages = "SELECT day, page_path, views, visitors, total_visible_ms FROM {database}.page_days";
         assert_eq!(place.query(pages), "2026-03-10\t/\t1\t0\t90000", "{state}");
+    })
+    .await;
+}
+
+/// What tells a company is kept as one text: whatever a partner writes, each part comes out of it as it went in, and a zero
+/// byte, which parts them, as a space.
+#[tokio::test]
+async fn names_of_any_bytes_do_not_run_into_each_other() {
+    let name = "names_of_any_bytes_do_not_run_into_each_other";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let known = |mut hit: EnrichedHit<'static>| {
+        hit.partner = Some(PartnerMatch {
+            partner: "Data\0House".into(),
+            company_name: "Stahl & \"S\u{f6}hne\",\0'GmbH'\\".into(),
+            attributes: Map(vec![("a\0key".into(), "{\"a\": 'value\0'}".into()), ("none".into(), "".into())]),
+            ..PartnerMatch::default()
+        });
+        from_network(hit, "Example\tTelecom", "")
+    };
+    let hits = vec![known(page_view(1, "anna", 0, "/")), unnamed(known(page_view(2, "", MINUTE, "/")))];
+    in_every_state(stack, "bytes", hits, |place, state| {
+        let found = place.query(
+            "SELECT company, company_name, company_domain, partner, partner_attributes['a\\0key'], length(partner_attributes), \
+             page_views FROM {database}.companies FORMAT JSONCompactEachRow",
+        );
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let company = "Stahl & \"S\u{f6}hne\", 'GmbH'\\";
+        let expected = serde_json::json!([company.to_lowercase(), company, "", "Data House", "{\"a\": 'value\0'}", 2, 2]);
+        assert_eq!(found, expected, "{state}");
     })
     .await;
 }
