@@ -69,6 +69,8 @@ const BEYOND_AGE: Duration = Duration::from_secs(1);
 const LONGEST: u128 = i32::MAX as u128;
 /// How often replay looks for something to do.
 const REPLAY_INTERVAL: Duration = Duration::from_millis(50);
+/// How long replay waits, at most, until it gives the brokers again what they did not take.
+const LONGEST_REPLAY_PAUSE: Duration = Duration::from_secs(1);
 /// How often replay looks whether a step was acknowledged.
 const ACKNOWLEDGEMENT_INTERVAL: Duration = Duration::from_millis(2);
 /// What is on its way to the brokers at the end is in the spool as well; a moment of waiting saves most doubles.
@@ -347,6 +349,7 @@ impl Publisher {
 
     /// Gives what is spooled to Kafka until `shutdown`.
     fn replay(&self, spool: &Spool, shutdown: &CancellationToken) {
+        let mut pause = REPLAY_INTERVAL;
         while !shutdown.is_cancelled() {
             match spool.next_step() {
                 None => std::thread::sleep(REPLAY_INTERVAL),
@@ -355,8 +358,13 @@ impl Publisher {
                         self.brokers.take();
                     }
                     spool.published(step);
+                    pause = REPLAY_INTERVAL;
                 }
-                Some(_) => std::thread::sleep(REPLAY_INTERVAL),
+                // What the brokers refuse at once they would be given twenty times a second.
+                Some(_) => {
+                    std::thread::sleep(pause);
+                    pause = (2 * pause).min(LONGEST_REPLAY_PAUSE);
+                }
             }
         }
     }
