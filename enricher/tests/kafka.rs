@@ -250,7 +250,6 @@ async fn a_record_that_cant_be_read_hinders_no_other_and_can_be_removed() {
     assert_eq!(partners(&bed, &["list"]).await.unwrap(), "");
 }
 
-/// GeoLite2-ASN has no domains; files in the layouts of IPinfo do.
 #[tokio::test(flavor = "multi_thread")]
 async fn records_in_partitions_that_were_added_are_known() {
     let test = "records_in_partitions_that_were_added_are_known";
@@ -273,6 +272,7 @@ async fn records_in_partitions_that_were_added_are_known() {
     end(running, shutdown).await;
 }
 
+/// GeoLite2-ASN has no domains; files in the layouts of IPinfo do.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_company_is_recognised_by_the_domain_of_its_network() {
     let Some(stack) = local::stack_or_skip("a_company_is_recognised_by_the_domain_of_its_network") else { return };

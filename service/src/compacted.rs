@@ -170,8 +170,10 @@ impl TopicReader {
     pub fn next(&mut self, wait: Duration) -> Result<Option<BorrowedMessage<'_>>, ReadError> {
         let partitions = self.consumer.context().partitions.load(Ordering::Relaxed);
         if partitions > self.partitions {
-            tracing::info!(topic = self.topic, partitions, "partitions were added, and are read");
-            self.read_up_to(partitions)?;
+            match self.read_up_to(partitions) {
+                Ok(()) => tracing::info!(topic = self.topic, partitions, "partitions were added, and are read"),
+                Err(error) => tracing::error!(%error, "partitions were added and can't be read yet"),
+            }
         }
         match self.consumer.poll(wait) {
             None => Ok(None),

@@ -556,7 +556,7 @@ COMMENT 'Writes the opened mails of inserted hits.';
 
 -- Hits that name nobody make no visit, and tell of a page and of a network all the same. Page by page they are a quarter of
 -- the rows. Whatever is said of a view only grows, and what would not is in the key, but for
--- partner_attributes, of which the last that came counts: so a hit may be here twice, or late.
+-- partner_attributes, and what is made of them, of which the last that came counts: so a hit may be here twice, or late.
 CREATE TABLE IF NOT EXISTS {database}.unnamed_views{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',

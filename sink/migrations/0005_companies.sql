@@ -1,10 +1,10 @@
 -- Companies: which company each visit is, how that is known, and how far it is to be believed.
 --
---     sessions ──────────────┐
---     mail_opens ────────────┼── encounters
---     unnamed_views ─────────┘
+--     settled_sessions ──┐
+--     mail_opens ────────┼── encounters
+--     unnamed_views ─────┘
 --
---     contact_visitors ── contact_employers ──┐
+--     contact_links ───── contact_employers ──┐
 --     contact_cards ───── contact_companies ──┤
 --                         encounters ─────────┼── companies, companies_between
 --     network_kinds ───── network_rules ──────┘
@@ -18,8 +18,8 @@
 -- Visits are counted by what tells their company before that is looked at: there are some thousand networks, and a million
 -- visits. They are grouped by numbers of 64 bits, one for what tells the company and one for a visitor who is known: of a
 -- million visitors two have the same one once in 37 million times. Who is known is counted by that number, all others in
--- sets. What tells the company is one text with few values, which is read and grouped by sooner than the seven columns that
--- it is made of. companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay
+-- sets. What tells the company is one text, which is read and grouped by sooner than the seven columns that it is made of: it
+-- has few values, but for what a partner knows of single persons. companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay
 -- the same.
 
 CREATE TABLE IF NOT EXISTS {database}.network_kinds{on_cluster}
@@ -78,6 +78,7 @@ SELECT
 FROM {database}.settled_sessions FINAL
 WHERE NOT is_gone AND site != '' AND day BETWEEN {first_day:Date} AND {last_day:Date}
 UNION ALL
+WITH splitByChar('\0', evidence) AS told
 SELECT
     site,
     toDate(first) AS day,
@@ -91,13 +92,13 @@ SELECT
     download_count AS downloads,
     form_count AS forms,
     seen_in AS country,
-    organisation AS network_organisation,
-    organisation_domain AS network_domain,
-    known.1 AS partner,
-    known.2 AS partner_matched_by,
-    known.3 AS company_name,
-    known.4 AS company_domain,
-    known.5 AS partner_attributes,
+    toLowCardinality(told[4]) AS network_organisation,
+    toLowCardinality(told[5]) AS network_domain,
+    toLowCardinality(told[6]) AS partner,
+    toLowCardinality(told[3]) AS partner_matched_by,
+    toLowCardinality(told[2]) AS company_name,
+    toLowCardinality(told[1]) AS company_domain,
+    CAST(JSONExtract(told[7], 'Map(String, String)'), 'Map(LowCardinality(String), String)') AS partner_attributes,
     toLowCardinality(evidence) AS origin
 FROM
 (
@@ -111,11 +112,8 @@ FROM
         length(groupUniqArrayArray(downloads)) AS download_count,
         length(groupUniqArrayArray(forms)) AS form_count,
         argMaxIf(country, last_at, country != '') AS seen_in,
-        argMaxIf(network_organisation, last_at, network_organisation != '') AS organisation,
-        argMaxIf(network_domain, last_at, network_domain != '') AS organisation_domain,
-        argMaxIf((partner, partner_matched_by, company_name, company_domain, partner_attributes), last_at, company_name != '' OR company_domain != '') AS known,
-        -- Of several networks the last, but rather one of which a partner knows the company.
-        argMax(origin, toUnixTimestamp64Milli(last_at) + 1000000000000000 * (2 * (company_name != '' OR company_domain != '') + (network_organisation != '' OR network_domain != ''))) AS evidence
+        -- Of several networks the last, but rather one of which a partner knows the company, and else one that is known at all.
+        argMax(origin, toUnixTimestamp64Milli(last_at) + 1000000000000000 * multiIf(company_name != '' OR company_domain != '', 2, network_organisation != '' OR network_domain != '', 1, 0)) AS evidence
     FROM {database}.unnamed_views
     -- From the day before on, as what a view of that day did after midnight is no view of its own.
     WHERE received_on + 1 >= {first_day:Date} AND received_on <= {last_day:Date} + 8
@@ -263,7 +261,7 @@ WITH
         SELECT
             site,
             cityHash64(e.origin) AS what,
-            if((site, cityHash64(visitor_id)) IN (SELECT site, cityHash64(visitor_id) FROM {database}.contact_cards UNION ALL SELECT site, cityHash64(visitor_id) FROM {database}.contact_links), cityHash64(visitor_id), 0) AS known_visitor,
+            if(visitor_id != '' AND (site, cityHash64(visitor_id)) IN (SELECT site, cityHash64(visitor_id) FROM {database}.contact_cards UNION ALL SELECT site, cityHash64(visitor_id) FROM {database}.contact_links), cityHash64(visitor_id), 0) AS known_visitor,
             splitByChar('\0', any(e.origin)) AS told,
             told[1] AS company_domain,
             told[2] AS company_name,
@@ -373,7 +371,7 @@ WITH
     (
         SELECT
             cityHash64(e.origin) AS what,
-            if(cityHash64(visitor_id) IN (SELECT cityHash64(visitor_id) FROM {database}.contact_cards WHERE site = {site:String} UNION ALL SELECT cityHash64(visitor_id) FROM {database}.contact_links WHERE site = {site:String}), cityHash64(visitor_id), 0) AS known_visitor,
+            if(visitor_id != '' AND cityHash64(visitor_id) IN (SELECT cityHash64(visitor_id) FROM {database}.contact_cards WHERE site = {site:String} UNION ALL SELECT cityHash64(visitor_id) FROM {database}.contact_links WHERE site = {site:String}), cityHash64(visitor_id), 0) AS known_visitor,
             splitByChar('\0', any(e.origin)) AS told,
             told[1] AS company_domain,
             told[2] AS company_name,

@@ -21,7 +21,7 @@ use crate::options::MigrateOptions;
 use crate::statements;
 use crate::window::{self, Need};
 
-/// Expressions that several views have, and the placeholders that stand for them: ClickHouse keeps functions for all databases
+/// Expressions that several tables or views have, and the placeholders that stand for them: ClickHouse keeps functions for all databases
 /// only. A change of one is a change of all files that have it, as their checksums tell.
 const EXPRESSIONS: [(&str, &str); 3] = [
     // What tells the company of a hit or visit, in one text: what a partner knows of it, and its network. One column with few

@@ -99,6 +99,8 @@ async fn what_names_nobody_is_counted_page_by_page() {
         unnamed(mill(hit(Kind::Form, 6, "", midnight + HOUR, "/"))),
     ];
     in_every_state(stack, "unnamed", hits, |place, state| {
+        // Imports are of no visitor either, who becomes nobody that is known by that.
+        place.query("INSERT INTO {database}.contact_cards (site, contact, name) VALUES ('shop', 'eva@example.org', 'Eva')");
         let columns = "company, visitors, sessions, page_views, visible_duration_ms, downloads, forms, first_seen, last_seen";
         let found = place.query(&format!("SELECT {columns} FROM {{database}}.companies WHERE site = 'shop' ORDER BY company"));
         let steel = "steel.example\t0\t0\t1\t90000\t1\t0\t2026-03-10 23:59:00.000\t2026-03-11 00:02:00.000";
@@ -112,6 +114,37 @@ async fn what_names_nobody_is_counted_page_by_page() {
         assert_eq!([of_day("2026-03-10"), of_day("2026-03-11")], [steel, mill], "{state}");
         let pages = "SELECT day, page_path, views, visitors, total_visible_ms FROM {database}.page_days";
         assert_eq!(place.query(pages), "2026-03-10\t/\t1\t0\t90000", "{state}");
+    })
+    .await;
+}
+
+/// A page view that goes on from another network is of the company that a partner told last, with all that was told with it.
+#[tokio::test]
+async fn a_view_in_two_networks_is_of_the_company_that_was_told_last() {
+    let name = "a_view_in_two_networks_is_of_the_company_that_was_told_last";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let at_mill = |mut hit: EnrichedHit<'static>| {
+        hit.partner = Some(PartnerMatch {
+            partner: "Mill Data".into(),
+            matched_by: "ip_range".into(),
+            company_name: "Mill Works".into(),
+            ..PartnerMatch::default()
+        });
+        unnamed(hit)
+    };
+    let steel = |hit| unnamed(from_network(known_by(hit, "ip_range"), "Steel Limited", "steel.example"));
+    let hits = vec![
+        steel(page_view(1, "", 0, "/")),
+        at_mill(visible(2, "", MINUTE, 1, 60_000)),
+        unnamed(from_network(visible(3, "", 2 * MINUTE, 1, 90_000), "Example Telecom AG", "telecom.example")),
+    ];
+    in_every_state(stack, "two_networks", hits, |place, state| {
+        let columns = "company, company_name, partner, page_views, visible_duration_ms";
+        let of_companies = format!("SELECT {columns} FROM {{database}}.companies");
+        assert_eq!(place.query(&of_companies), "mill works\tMill Works\tMill Data\t1\t90000", "{state}");
+        let columns = "company_name, company_domain, network_organisation, partner, partner_matched_by";
+        let of_encounters = format!("SELECT {columns} FROM {{database}}.encounters");
+        assert_eq!(place.query(&of_encounters), "Mill Works\t\t\tMill Data\tip_range", "{state}");
     })
     .await;
 }
