@@ -21,9 +21,9 @@ use crate::options::MigrateOptions;
 use crate::statements;
 use crate::window::{self, Need};
 
-/// Expressions that several tables or views have, and the placeholders that stand for them: ClickHouse keeps functions for all databases
-/// only. A change of one is a change of all files that have it, as their checksums tell.
-const EXPRESSIONS: [(&str, &str); 3] = [
+/// Expressions that several tables or views have, and the placeholders that stand for them: ClickHouse keeps functions for all
+/// databases only. A change of one is a change of all files that have it, as their checksums tell.
+const EXPRESSIONS: [(&str, &str); 4] = [
     // What tells the company of a hit or visit, in one text: what a partner knows of it, and its network. One column with few
     // values is read and grouped by sooner than seven.
     (
@@ -31,6 +31,13 @@ const EXPRESSIONS: [(&str, &str); 3] = [
         "arrayStringConcat(arrayMap(part -> replaceAll(part, '\\0', ' '), [toString(company_domain), toString(company_name), \
          toString(partner_matched_by), toString(network_organisation), toString(network_domain), toString(partner), \
          if(empty(partner_attributes), '', toJSONString(partner_attributes))]), '\\0')",
+    ),
+    // That, of encounters `e` with one origin, and its parts again.
+    (
+        "{told}",
+        "splitByChar('\\0', any(e.origin)) AS told, told[1] AS company_domain, told[2] AS company_name, \
+         told[3] AS partner_matched_by, told[4] AS network_organisation, told[5] AS network_domain, \
+         told[6] AS partner_name, told[7] AS attributes",
     ),
     // Whether a network is an internet provider's, by network_rules: `rules`, `organisation` and `organisation_domain` in lower case.
     (

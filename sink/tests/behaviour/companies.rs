@@ -15,15 +15,20 @@ fn from_network(
     hit
 }
 
-fn known_by(mut hit: EnrichedHit<'static>, matched_by: &'static str) -> EnrichedHit<'static> {
-    hit.partner = Some(PartnerMatch {
+fn matched(mut hit: EnrichedHit<'static>, partner: PartnerMatch<'static>) -> EnrichedHit<'static> {
+    hit.partner = Some(partner);
+    hit
+}
+
+fn known_by(hit: EnrichedHit<'static>, matched_by: &'static str) -> EnrichedHit<'static> {
+    let steel = PartnerMatch {
         partner: "Data House".into(),
         matched_by: matched_by.into(),
         company_name: "Steel Limited".into(),
         company_domain: "steel.example".into(),
         ..PartnerMatch::default()
-    });
-    hit
+    };
+    matched(hit, steel)
 }
 
 /// Steel: Anna by her address, also for her visit on the day before she gave it; Cleo by a partner; somebody who is not
@@ -123,19 +128,16 @@ async fn what_names_nobody_is_counted_page_by_page() {
 async fn a_view_in_two_networks_is_of_the_company_that_was_told_last() {
     let name = "a_view_in_two_networks_is_of_the_company_that_was_told_last";
     let Some(stack) = local::database_or_skip(name) else { return };
-    let at_mill = |mut hit: EnrichedHit<'static>| {
-        hit.partner = Some(PartnerMatch {
-            partner: "Mill Data".into(),
-            matched_by: "ip_range".into(),
-            company_name: "Mill Works".into(),
-            ..PartnerMatch::default()
-        });
-        unnamed(hit)
+    let mill = PartnerMatch {
+        partner: "Mill Data".into(),
+        matched_by: "ip_range".into(),
+        company_name: "Mill Works".into(),
+        ..PartnerMatch::default()
     };
     let steel = |hit| unnamed(from_network(known_by(hit, "ip_range"), "Steel Limited", "steel.example"));
     let hits = vec![
         steel(page_view(1, "", 0, "/")),
-        at_mill(visible(2, "", MINUTE, 1, 60_000)),
+        unnamed(matched(visible(2, "", MINUTE, 1, 60_000), mill)),
         unnamed(from_network(visible(3, "", 2 * MINUTE, 1, 90_000), "Example Telecom AG", "telecom.example")),
     ];
     in_every_state(stack, "two_networks", hits, |place, state| {
@@ -155,15 +157,13 @@ async fn a_view_in_two_networks_is_of_the_company_that_was_told_last() {
 async fn names_of_any_bytes_do_not_run_into_each_other() {
     let name = "names_of_any_bytes_do_not_run_into_each_other";
     let Some(stack) = local::database_or_skip(name) else { return };
-    let known = |mut hit: EnrichedHit<'static>| {
-        hit.partner = Some(PartnerMatch {
-            partner: "Data\0House".into(),
-            company_name: "Stahl & \"S\u{f6}hne\",\0'GmbH'\\".into(),
-            attributes: Map(vec![("a\0key".into(), "{\"a\": 'value\0'}".into()), ("none".into(), "".into())]),
-            ..PartnerMatch::default()
-        });
-        from_network(hit, "Example\tTelecom", "")
+    let partner = PartnerMatch {
+        partner: "Data\0House".into(),
+        company_name: "Stahl & \"S\u{f6}hne\",\0'GmbH'\\".into(),
+        attributes: Map(vec![("a\0key".into(), "{\"a\": 'value\0'}".into()), ("none".into(), "".into())]),
+        ..PartnerMatch::default()
     };
+    let known = |hit| from_network(matched(hit, partner.clone()), "Example\tTelecom", "");
     let hits = vec![known(page_view(1, "anna", 0, "/")), unnamed(known(page_view(2, "", MINUTE, "/")))];
     in_every_state(stack, "bytes", hits, |place, state| {
         let found = place.query(
