@@ -32,7 +32,8 @@ CREATE TABLE IF NOT EXISTS {database}.audience_changes{on_cluster}
     audience LowCardinality(String) COMMENT 'Name of the audience.',
     member String CODEC(ZSTD(1)) COMMENT 'Who: visitor_id, or company as in companies.',
     changed_at DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)) COMMENT 'When a refresh found it.',
-    is_member Bool COMMENT 'True where the member came in, false where it went out.'
+    is_member Bool COMMENT 'True where the member came in, false where it went out.',
+    INDEX by_change changed_at TYPE minmax GRANULARITY 1
 )
 ENGINE = {engine}MergeTree
 ORDER BY (site, audience, member, changed_at)

@@ -229,6 +229,26 @@ async fn what_a_sink_stored_that_had_not_heard_of_it_is_found() {
     assert_eq!(place.query("SELECT count() FROM {database}.erased_offsets FINAL"), "1");
 }
 
+/// Each minute is looked at what changed in audiences since: what changed before is not read.
+#[tokio::test]
+async fn what_changed_in_audiences_since_is_found_without_reading_all() {
+    let name = "what_changed_in_audiences_since_is_found_without_reading_all";
+    let Some(stack) = local::stack_or_skip(name) else { return };
+    let place = Place::migrated(stack, "changes").await;
+    for days_ago in [9, 0] {
+        place.query(&format!(
+            "INSERT INTO {{database}}.audience_changes \
+             SELECT 'shop', 'all', toString(number), now64(3) - INTERVAL {days_ago} DAY, true FROM numbers(9)"
+        ));
+    }
+    let plan = place.query(
+        "EXPLAIN indexes = 1 SELECT member FROM {database}.audience_changes \
+         WHERE changed_at > now64(3) - INTERVAL 2 MINUTE AND site = 'shop'",
+    );
+    let by_change = plan.split("Name: by_change").nth(1).unwrap_or_default();
+    assert!(by_change.contains("Granules: 1/2"), "{plan}");
+}
+
 /// Written as often as one likes, a note is one row.
 #[tokio::test]
 async fn a_note_is_written_once() {
