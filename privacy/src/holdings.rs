@@ -86,6 +86,13 @@ pub const HOLDINGS: &[Holding] = &[
     Holding::table("contact_links", "which visitors are which contacts", &["visitor_id"], &["contact"], &[]),
     Holding::table("contact_merges", "contacts that are one person", &[], &["contact", "merged_into"], &[]),
     Holding::table("settled_merges", "which person that makes them", &[], &["contact", "person"], &[]),
+    Holding::table(
+        "settled_employers",
+        "company that you tell by these, for whom you work",
+        &["visitor_id"],
+        &["contact"],
+        &[],
+    ),
     Holding::table("mail_opens", "mails that were opened", &["visitor_id"], &["contact_email"], &["contact_phone"]),
     Holding::table("audience_changes", "audiences entered and left", &["member"], &[], &[]),
     Holding::table("objections", "names under which you objected", &["visitor_id"], &["contact"], &["phone"]),

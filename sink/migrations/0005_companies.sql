@@ -4,10 +4,11 @@
 --     mail_opens ────────┼── encounters
 --     unnamed_views ─────┘
 --
---     contact_links ───── contact_employers ──┐
---     contact_cards ───── contact_companies ──┤
---                         encounters ─────────┼── companies, companies_between
---     network_kinds ───── network_rules ──────┘
+--     contact_links ── contact_employers ──┐
+--     contact_cards ── contact_companies ──┴── settled_employers ──┐
+--                                              each minute         │
+--                      encounters ─────────────────────────────────┼── companies, companies_between
+--     network_kinds ── network_rules ──────────────────────────────┘
 --
 -- The best evidence of a visit counts: a partner's word; else the domain of an address by which its visitor is known, also
 -- for visits before it was given; else the organisation of the network, which for most people is their internet provider.
@@ -19,8 +20,13 @@
 -- visits. They are grouped by numbers of 64 bits, one for what tells the company and one for a visitor who is known: of a
 -- million visitors two have the same one once in 37 million times. Who is known is counted by that number, all others in
 -- sets. What tells the company is one text, which is read and grouped by sooner than the seven columns that it is made of: it
--- has few values, but for what a partner knows of single persons. companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay
--- the same.
+-- has few values, but for what a partner knows of single persons.
+--
+-- What people tell of their company is settled each minute, as putting it together took a fifth of a question. It is told from
+-- all cards and links each time, and what differs is written: so it does not matter when these came, were undone, expired or
+-- were erased.
+--
+-- companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay the same.
 
 CREATE TABLE IF NOT EXISTS {database}.network_kinds{on_cluster}
 (
@@ -228,6 +234,70 @@ WHERE (site, contact, visitor_id) NOT IN parted
 GROUP BY site, visitor_id
 COMMENT 'What the addresses of visitors tell of their company, one row for each visitor who is known by one.';
 
+CREATE TABLE IF NOT EXISTS {database}.settled_employers{on_cluster}
+(
+    site LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Key of the site.',
+    visitor_id String CODEC(ZSTD(3)) COMMENT 'Visitor of whom something is known.',
+    contact String CODEC(ZSTD(3)) COMMENT 'Contact whom the visitor is, one row for each, see contact_visitors; empty where there is none.',
+    visitor_number UInt64 MATERIALIZED cityHash64(visitor_id) COMMENT 'Number made of visitor_id, by which companies find it.',
+    domain LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'As in contact_employers, the same in all rows of a visitor.',
+    company LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'As in contact_companies, the same in all rows of a visitor.',
+    is_gone Bool COMMENT 'True where that is known no longer.',
+    settled_at DateTime64(3, 'UTC') CODEC(ZSTD(3)) COMMENT 'When that was found; of several rows of a visitor and contact the last is true.'
+)
+ENGINE = {engine}ReplacingMergeTree(settled_at)
+ORDER BY (site, visitor_id, contact)
+-- What is deleted too early is told again a minute later.
+TTL toDate(settled_at) + INTERVAL 25 MONTH, toDate(settled_at) + INTERVAL 2 DAY DELETE WHERE is_gone
+SETTINGS min_age_to_force_merge_seconds = 3600
+COMMENT 'What visitors tell of their company, as it was found last: what companies are named by.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_employers{on_cluster}
+REFRESH EVERY 1 MINUTE APPEND TO {database}.settled_employers
+AS
+WITH
+    told AS
+    (
+        SELECT site, visitor_id, max(told_domain) AS domain, max(told_company) AS company, max(told_contacts) AS contacts
+        FROM
+        (
+            SELECT site, visitor_id, domain AS told_domain, '' AS told_company, contacts AS told_contacts
+            FROM {database}.contact_employers
+            UNION ALL
+            SELECT site, visitor_id, '' AS told_domain, company AS told_company, [] AS told_contacts
+            FROM {database}.contact_companies
+        )
+        WHERE visitor_id != ''
+        GROUP BY site, visitor_id
+        HAVING company != '' OR notEmpty(contacts)
+    ),
+    -- What is kept and what cards and links tell, side by side.
+    both AS
+    (
+        SELECT site, visitor_id, arrayJoin(if(empty(contacts), [''], contacts)) AS contact, domain, company, true AS is_told
+        FROM told
+        UNION ALL
+        SELECT site, visitor_id, contact, domain, company, false AS is_told
+        FROM {database}.settled_employers FINAL
+        WHERE NOT is_gone
+    )
+SELECT
+    site,
+    visitor_id,
+    contact,
+    anyIf(both.domain, is_told) AS domain,
+    anyIf(both.company, is_told) AS company,
+    NOT max(is_told) AS is_gone,
+    now64(3, 'UTC') AS settled_at
+FROM both
+GROUP BY site, visitor_id, contact
+HAVING count() = 1 OR domain != anyIf(both.domain, NOT is_told) OR company != anyIf(both.company, NOT is_told)
+SETTINGS
+    max_threads = 1,
+    os_threads_nice_value_query = 10,
+    max_bytes_before_external_group_by = 500000000
+COMMENT 'Each minute, writes what visitors tell of their company, of those of whom it is another than before.';
+
 CREATE OR REPLACE VIEW {database}.companies{on_cluster}
 (
     site LowCardinality(String) COMMENT 'Key of the site.',
@@ -261,7 +331,7 @@ WITH
         SELECT
             site,
             cityHash64(e.origin) AS what,
-            if(visitor_id != '' AND (site, cityHash64(visitor_id)) IN (SELECT site, cityHash64(visitor_id) FROM {database}.contact_cards UNION ALL SELECT site, cityHash64(visitor_id) FROM {database}.contact_links), cityHash64(visitor_id), 0) AS known_visitor,
+            if((site, cityHash64(visitor_id)) IN (SELECT site, visitor_number FROM {database}.settled_employers), cityHash64(visitor_id), 0) AS known_visitor,
             {told},
             min(started_at) AS start,
             max(ended_at) AS end,
@@ -276,35 +346,31 @@ WITH
         FROM {database}.encounters AS e
         GROUP BY site, what, known_visitor
     ),
-    submitted AS
-    (
-        SELECT site, cityHash64(visitor_id) AS who, company AS last_company
-        FROM {database}.contact_companies
-    ),
     employers AS
     (
-        SELECT site, cityHash64(visitor_id) AS who, domain AS employer_domain, contacts AS people
-        FROM {database}.contact_employers
+        SELECT site, visitor_number AS who, any(domain) AS employer_domain, any(company) AS last_company, groupArrayIf(contact, contact != '') AS people
+        FROM {database}.settled_employers FINAL
+        WHERE NOT is_gone
+        GROUP BY site, who
     ),
     known AS
     (
         SELECT
             c.* EXCEPT (site),
             c.site AS site,
-            a.last_company AS last_company,
+            e.last_company AS last_company,
             e.people AS people,
             e.employer_domain AS employer_domain,
             lowerUTF8(c.network_organisation) AS organisation,
             lowerUTF8(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
             told_by = 'network' AND {of_provider} AS by_provider,
-            multiIf(told_by = 'partner', (c.company_name, lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (c.network_organisation, organisation_domain)) AS named,
+            multiIf(told_by = 'partner', (c.company_name, lowerUTF8(c.company_domain)), told_by = 'contact_email', (e.last_company, e.employer_domain), (c.network_organisation, organisation_domain)) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
                 told_by = 'contact_email', 75,
                 by_provider, 5, 50) AS belief
         FROM counted AS c
-        LEFT ANY JOIN submitted AS a ON c.site = a.site AND c.known_visitor = a.who
         LEFT ANY JOIN employers AS e ON c.site = e.site AND c.known_visitor = e.who
     )
 SELECT
@@ -364,7 +430,7 @@ WITH
     (
         SELECT
             cityHash64(e.origin) AS what,
-            if(visitor_id != '' AND cityHash64(visitor_id) IN (SELECT cityHash64(visitor_id) FROM {database}.contact_cards WHERE site = {site:String} UNION ALL SELECT cityHash64(visitor_id) FROM {database}.contact_links WHERE site = {site:String}), cityHash64(visitor_id), 0) AS known_visitor,
+            if(cityHash64(visitor_id) IN (SELECT visitor_number FROM {database}.settled_employers WHERE site = {site:String}), cityHash64(visitor_id), 0) AS known_visitor,
             {told},
             min(started_at) AS start,
             max(ended_at) AS end,
@@ -380,36 +446,30 @@ WITH
         WHERE site = {site:String}
         GROUP BY what, known_visitor
     ),
-    submitted AS
-    (
-        SELECT cityHash64(visitor_id) AS who, company AS last_company
-        FROM {database}.contact_companies
-        WHERE site = {site:String}
-    ),
     employers AS
     (
-        SELECT cityHash64(visitor_id) AS who, domain AS employer_domain, contacts AS people
-        FROM {database}.contact_employers
-        WHERE site = {site:String}
+        SELECT visitor_number AS who, any(domain) AS employer_domain, any(company) AS last_company, groupArrayIf(contact, contact != '') AS people
+        FROM {database}.settled_employers FINAL
+        WHERE NOT is_gone AND site = {site:String}
+        GROUP BY who
     ),
     known AS
     (
         SELECT
             c.*,
-            a.last_company AS last_company,
+            e.last_company AS last_company,
             e.people AS people,
             e.employer_domain AS employer_domain,
             lowerUTF8(c.network_organisation) AS organisation,
             lowerUTF8(c.network_domain) AS organisation_domain,
             multiIf(c.company_domain != '' OR c.company_name != '', 'partner', e.employer_domain != '', 'contact_email', 'network') AS told_by,
             told_by = 'network' AND {of_provider} AS by_provider,
-            multiIf(told_by = 'partner', (c.company_name, lowerUTF8(c.company_domain)), told_by = 'contact_email', (a.last_company, e.employer_domain), (c.network_organisation, organisation_domain)) AS named,
+            multiIf(told_by = 'partner', (c.company_name, lowerUTF8(c.company_domain)), told_by = 'contact_email', (e.last_company, e.employer_domain), (c.network_organisation, organisation_domain)) AS named,
             multiIf(
                 told_by = 'partner', multiIf(c.partner_matched_by IN ('visitor_id', 'email_hash'), 95, c.partner_matched_by IN ('email_domain', 'company_domain'), 90, 80),
                 told_by = 'contact_email', 75,
                 by_provider, 5, 50) AS belief
         FROM counted AS c
-        LEFT ANY JOIN submitted AS a ON c.known_visitor = a.who
         LEFT ANY JOIN employers AS e ON c.known_visitor = e.who
     )
 SELECT
@@ -474,7 +534,7 @@ SELECT
     multiIf(s.company_domain != '' OR s.company_name != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by,
     CAST(told_by = 'network' AND {of_provider}, 'Bool') AS is_provider
 FROM {database}.sessions AS s
-LEFT ANY JOIN (SELECT visitor_id, domain FROM {database}.contact_employers WHERE site = {site:String}) AS e ON s.visitor_id = e.visitor_id
+LEFT ANY JOIN (SELECT visitor_id, domain FROM {database}.settled_employers FINAL WHERE NOT is_gone AND site = {site:String}) AS e ON s.visitor_id = e.visitor_id
 WHERE s.site = {site:String} AND s.day BETWEEN {first_day:Date} AND {last_day:Date}
     AND multiIf(
         s.company_domain != '', lowerUTF8(s.company_domain),

@@ -1,5 +1,6 @@
 -- Interests and scores of people and companies: those of their visitors, put together when they are asked for. So
--- recognising, merging or parting people changes them at once, also for what they did before.
+-- recognising, merging or parting people changes those of people at once, and those of companies within a minute, as
+-- settled_employers; also for what they did before.
 --
 -- A visitor who is several contacts, as on a shared computer, counts for each of them. For a company a visitor counts
 -- whole, under the one company that is best known of them; for none where nothing is known but their internet provider, also
@@ -60,7 +61,7 @@ SELECT
     multiIf(s.of_partner.1 != '' OR s.of_partner.2 != '', 'partner', e.domain != '', 'contact_email', 'network') AS told_by,
     CAST(told_by = 'network' AND s.only_by_provider, 'Bool') AS is_provider
 FROM seen AS s
-LEFT ANY JOIN {database}.contact_employers AS e ON s.site = e.site AND s.visitor_id = e.visitor_id
+LEFT ANY JOIN (SELECT site, visitor_id, domain FROM {database}.settled_employers FINAL WHERE NOT is_gone) AS e ON s.site = e.site AND s.visitor_id = e.visitor_id
 WHERE company != ''
 COMMENT 'The company of each visitor, from the best that is known of any of their visits or of the mails that they opened, and of what is as good from the last visit, else the last mail: a partner''s word, an address, a network that is no provider''s. The view companies looks at each visit by itself, so that a visitor may be of several there.';
 

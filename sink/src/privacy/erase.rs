@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::requests::Request;
 use super::subjects::{Found, Wanted};
-use super::tables::{HITS, Holding, MERGES, OTHERS, SESSIONS, Scope, holdings};
+use super::tables::{EMPLOYERS, HITS, Holding, MERGES, OTHERS, SESSIONS, Scope, counted, holdings};
 use super::{ExecuteError, STATEMENT};
 use crate::audiences::condition::quote;
 use crate::clickhouse::ClickHouse;
@@ -198,6 +198,7 @@ impl Pass<'_> {
             self.delete(scope, &holding).await?;
         }
         self.delete_merges(scope).await?;
+        self.delete_employers(scope).await?;
         self.check_alone(scope, found).await?;
         self.done(scope, Step::Others, &rows).await
     }
@@ -242,7 +243,7 @@ impl Pass<'_> {
         let places: HashMap<_, _> =
             found.iter().map(|found| ((found.kind, found.value.as_str()), &found.requests)).collect();
         let mut rows: HashMap<Uuid, u64> = requests.iter().map(|request| (request.id(), 0)).collect();
-        for holding in holdings() {
+        for holding in counted() {
             for (kind, column) in holding.names.iter().filter(|(kind, _)| scope.kinds.contains(kind)) {
                 let counted: Vec<Counted> = self.clickhouse.rows(&scope.counts(&holding, *kind, column)).await?;
                 for Counted { value, rows: number } in counted {
@@ -305,6 +306,15 @@ impl Pass<'_> {
         self.until_gone(scope, &MERGES, async || {
             self.delete(scope, &MERGES).await?;
             self.wait_for(settle::MERGES).await
+        })
+        .await
+    }
+
+    /// As with merges. Whose cards or links went may have told their company in these: what is left is settled again.
+    async fn delete_employers(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
+        self.until_gone(scope, &EMPLOYERS, async || {
+            self.delete_where(&EMPLOYERS, &scope.employers()).await?;
+            self.wait_for(settle::EMPLOYERS).await
         })
         .await
     }

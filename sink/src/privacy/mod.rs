@@ -103,7 +103,9 @@ pub enum ExecuteError {
     #[error("another sink erases, too")]
     NotAlone,
     /// The settling of sessions does not come to an end.
-    #[error("what was erased comes back with each settling; are settle_sessions and settle_merges of this version?")]
+    #[error(
+        "what was erased comes back with each settling; are settle_sessions, settle_merges and settle_employers of this version?"
+    )]
     Settling,
     /// A table becomes another one again and again.
     #[error(

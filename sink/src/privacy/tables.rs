@@ -92,6 +92,15 @@ pub const MERGES: Holding = Holding {
     time: WHENEVER,
 };
 
+/// What people tell of their company, which is told of cards and links. Deleted once these are, whenever it was settled: what is
+/// left of them is settled again a minute later.
+pub const EMPLOYERS: Holding = Holding {
+    table: "settled_employers",
+    beside: None,
+    names: &[(SubjectKind::VisitorId, "visitor_id"), (SubjectKind::Email, "contact")],
+    time: WHENEVER,
+};
+
 /// Tables that name no person: settings, counts, and what the sink writes down of its own work. A test holds this and the
 /// others against the database.
 pub const NAMELESS: [&str; 15] = [
@@ -128,7 +137,12 @@ impl Holding {
 
 /// All tables with rows about people.
 pub fn holdings() -> impl Iterator<Item = Holding> {
-    [HITS, SESSIONS].into_iter().chain(OTHERS).chain([MERGES])
+    [HITS, SESSIONS].into_iter().chain(OTHERS).chain([MERGES, EMPLOYERS])
+}
+
+/// Those whose rows a report counts: what people tell of their company is counted as the cards and links that tell it.
+pub fn counted() -> impl Iterator<Item = Holding> {
+    holdings().filter(|holding| holding.table != EMPLOYERS.table)
 }
 
 /// Name of the kind that marks visitors whose sessions are told anew.
@@ -228,6 +242,13 @@ impl Scope<'_> {
 
     fn touched(&self) -> String {
         format!("site = {} AND visitor_id IN (SELECT value FROM {})", quote(self.site), self.list(TOUCHED))
+    }
+
+    /// The employers of those who are named, and of touched visitors.
+    #[must_use]
+    pub fn employers(&self) -> String {
+        let conditions = [self.condition(&EMPLOYERS), Some(self.touched())];
+        conditions.into_iter().flatten().map(|each| format!("({each})")).collect::<Vec<_>>().join(" OR ")
     }
 
     /// The sessions of touched visitors that were told before a time, Unix milliseconds.

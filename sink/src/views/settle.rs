@@ -1,4 +1,4 @@
-//! Settles all sessions and merges that there are, by refreshing what ClickHouse refreshes by itself each minute.
+//! Settles all sessions, merges and employers that there are, by refreshing what ClickHouse refreshes by itself each minute.
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ pub(crate) const SESSIONS: &str = "settle_sessions";
 const JOBS: [&str; 2] = [SESSIONS, "confirm_settlements"];
 /// What finds where merges of contacts lead.
 pub(crate) const MERGES: &str = "settle_merges";
+/// What finds what people tell of their company, by what merges lead to.
+pub(crate) const EMPLOYERS: &str = "settle_employers";
 
 #[derive(Row, Deserialize)]
 struct Waiting {
@@ -40,10 +42,11 @@ struct Refresh {
 /// Where ClickHouse can't be used, or can't settle.
 pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), ViewsError> {
     // A rebuilding that was stopped half-way has left them standing, or somebody has.
-    for job in [MERGES].into_iter().chain(JOBS) {
+    for job in [MERGES, EMPLOYERS].into_iter().chain(JOBS) {
         system(clickhouse, "START", job).await?;
     }
     refresh(clickhouse, MERGES).await?;
+    refresh(clickhouse, EMPLOYERS).await?;
     let mut before = None;
     loop {
         for job in JOBS {

@@ -39,7 +39,7 @@ impl Table {
 
     /// All that there is about people under their addresses.
     pub fn is_about_contacts(&self) -> bool {
-        let others = ["contacts", "merged_contacts", "settled_merges", "objections", "erasing"];
+        let others = ["contacts", "merged_contacts", "settled_merges", "settled_employers", "objections", "erasing"];
         self.name.starts_with("contact_") || others.contains(&self.name.as_str())
     }
 

@@ -100,10 +100,11 @@ async fn contacts_and_companies_have_what_their_visitors_have() {
         assert!(of_days("2026-03-01", "2026-03-09").is_empty(), "{arrival:?}");
         assert!(of_days("2026-03-11", "2026-03-31").is_empty(), "{arrival:?}");
 
-        // She is parted from the device at home, which counts at once, and for what was done before.
+        // She is parted from the device at home, which counts for what was done before, too: at once, for companies in a minute.
         place.query("INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked, evidence) VALUES ('shop', 'anna@steel.example', 'anna at home', false, 'by hand')");
         let scores = "SELECT contact, score, visitors FROM {database}.contact_lead_scores WHERE site = 'shop'";
         assert_eq!(lines(&place, scores), ["anna@steel.example\t13\t1"], "{arrival:?}");
+        place.refresh("settle_employers");
         let company = "SELECT score, visitors FROM {database}.company_lead_scores WHERE site = 'shop'";
         assert_eq!(lines(&place, company), ["23\t2"], "{arrival:?}");
     }

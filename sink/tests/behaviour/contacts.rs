@@ -371,6 +371,7 @@ async fn companies_and_files_know_the_contacts_that_are_linked_now() {
     file.hit.target_url = "https://shop.example/a.pdf".into();
     place.load(&[page_view(1, "ben", 0, "/"), form(2, "cleo", 0, ["C", "cleo@mill.example", ""]), file]).await;
     let told = || {
+        place.refresh("settle_employers");
         let companies = "SELECT company, evidence, contacts FROM {database}.companies ORDER BY company";
         let between = "SELECT company, evidence, contacts FROM {database}.companies_between(site = 'shop', \
                        first_day = '2026-03-10', last_day = '2026-03-10') ORDER BY company";

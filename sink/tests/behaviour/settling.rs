@@ -1,9 +1,9 @@
 //! What is settled, against what the hits say.
 
-use schemas::EnrichedHit;
+use schemas::{Contact, EnrichedHit, Kind};
 
-use crate::states::{MINUTE, in_session, visible};
-use crate::support::{NOON, Place, page_view};
+use crate::states::{MINUTE, form, in_session, visible};
+use crate::support::{NOON, Place, hit, page_view};
 
 /// What differs between what is told and what the hits say, as it is at this moment.
 fn differences(place: &Place) -> String {
@@ -149,4 +149,54 @@ async fn the_command_settles_what_had_been_stopped() {
         sink::views::settle::settle(&place.clickhouse(), |_| ()).await.unwrap();
         assert_eq!(settled(), "1\t1");
     }
+}
+
+/// What people tell of their company follows what becomes of their links and cards, and is written where it is another only.
+#[tokio::test]
+async fn employers_are_what_cards_and_links_tell_now() {
+    let Some(stack) = local::database_or_skip("employers_are_what_cards_and_links_tell_now") else { return };
+    let place = Place::migrated(stack, "employers").await;
+    place.stop_settling();
+    let network = |mut hit: EnrichedHit<'static>| {
+        hit.network.organisation = "Example Telecom AG".into();
+        hit
+    };
+    let card = |number, visitor, email| form(number, visitor, i64::try_from(number).unwrap(), ["", email, ""]);
+    let mut works = hit(Kind::Form, 3, "ben", 3, "/contact");
+    works.hit.contact = Some(Contact { company: "Copper Works".into(), ..Contact::default() });
+    place
+        .load(&[
+            network(card(1, "anna", "anna@steel.example")),
+            network(card(2, "ben", "ben@gmail.com")),
+            network(works),
+            network(page_view(4, "cleo", 0, "/")),
+        ])
+        .await;
+    let companies = || place.query("SELECT company, visitors, contacts FROM {database}.companies ORDER BY company");
+    let telecom = |people| format!("example telecom ag\t{people}");
+    let by_address = format!("{}\nsteel.example\t1\t['anna@steel.example']", telecom("2\t['ben@gmail.com']"));
+    let written = || place.query("SELECT count(), countIf(is_gone) FROM {database}.settled_employers FINAL");
+    assert_eq!((companies(), written()), (by_address.clone(), "2\t0".to_owned()));
+    let settled_at = || place.query("SELECT max(settled_at) FROM {database}.settled_employers");
+    let before = settled_at();
+    place.settle();
+    assert_eq!(settled_at(), before);
+    // Undone, and done again.
+    let link = |is_linked| {
+        place.query(&format!(
+            "INSERT INTO {{database}}.contact_links (site, contact, visitor_id, is_linked, evidence) \
+             VALUES ('shop', 'anna@steel.example', 'anna', {is_linked}, 'support')"
+        ));
+        place.settle();
+    };
+    link(false);
+    assert_eq!((companies(), written()), (telecom("3\t['ben@gmail.com']"), "2\t1".to_owned()));
+    link(true);
+    assert_eq!((companies(), written()), (by_address, "2\t0".to_owned()));
+    // Of merged addresses the person counts.
+    place.query("INSERT INTO {database}.contact_merges (site, contact, merged_into) VALUES ('shop', 'ben@gmail.com', 'ben@copper.example')");
+    place.settle();
+    let of_ben =
+        "SELECT contact, company FROM {database}.settled_employers FINAL WHERE visitor_id = 'ben' AND NOT is_gone";
+    assert_eq!(place.query(of_ben), "ben@copper.example\tCopper Works");
 }

@@ -30,7 +30,7 @@ use uuid::Uuid;
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(150);
 /// What settles sessions, and what finds out that it did.
-const SETTLING: [&str; 3] = ["settle_merges", "settle_sessions", "confirm_settlements"];
+const SETTLING: [&str; 4] = ["settle_merges", "settle_employers", "settle_sessions", "confirm_settlements"];
 
 /// A place of a test's own.
 pub struct Place {

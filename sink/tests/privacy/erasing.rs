@@ -75,9 +75,14 @@ async fn a_kill_after_any_step_is_resumed() {
                 "SELECT max(rows) FROM {{database}}.privacy_trail WHERE directive_id = '{id}' AND stage = 'done'"
             ))
         };
-        // Visitor: two hits, a card, a link and the visit. Address: two hits, and cards and links of both.
+        // Visitor: two hits, a card, a link and the visit. Phone: a hit and a card.
         assert_eq!((rows(&place, 0), rows(&place, 2)), ("5".to_owned(), "2".to_owned()), "{step:?}");
     }
+    // Ben's own address still tells his employer, which went with Anna's until it was settled again.
+    let employers = "SELECT visitor_id, contact, domain FROM {database}.settled_employers FINAL WHERE NOT is_gone";
+    assert_eq!(place.query(employers), "");
+    place.settle();
+    assert_eq!(place.query(employers), "ben-visitor\tben@copper.example\tcopper.example");
     assert_eq!(place.query("SELECT count(), uniqExact(visitor_id) FROM {database}.hits"), "2\t1");
     assert_eq!(place.query("SELECT page_views, forms FROM {database}.sessions"), "1\t1");
     let masked = "SELECT count() FROM system.parts WHERE database = '{database}' AND active AND has_lightweight_delete";

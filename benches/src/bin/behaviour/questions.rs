@@ -85,6 +85,14 @@ pub fn questions(subjects: &Subjects) -> Vec<Question> {
             "companies, 30 days",
             format!("SELECT * FROM {{database}}.companies_between({between}) ORDER BY sessions DESC LIMIT 20"),
         ),
+        (
+            "companies, 30 days, without contacts, places and partners",
+            format!(
+                "SELECT company, company_name, evidence, confidence, is_provider, visitors, sessions, page_views, \
+                 visible_duration_ms, days, last_seen \
+                 FROM {{database}}.companies_between({between}) ORDER BY sessions DESC LIMIT 20"
+            ),
+        ),
     ];
     let histories = [
         ("one visitor", format!("SELECT * FROM {{database}}.visitors WHERE {of_visitor}")),
