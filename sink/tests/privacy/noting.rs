@@ -235,6 +235,8 @@ async fn what_changed_in_audiences_since_is_found_without_reading_all() {
     let name = "what_changed_in_audiences_since_is_found_without_reading_all";
     let Some(stack) = local::stack_or_skip(name) else { return };
     let place = Place::migrated(stack, "changes").await;
+    // A part for each insert.
+    place.query("SYSTEM STOP MERGES {database}.audience_changes");
     for days_ago in [9, 0] {
         place.query(&format!(
             "INSERT INTO {{database}}.audience_changes \
