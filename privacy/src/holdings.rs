@@ -88,7 +88,7 @@ pub const HOLDINGS: &[Holding] = &[
     Holding::table("settled_merges", "which person that makes them", &[], &["contact", "person"], &[]),
     Holding::table(
         "settled_employers",
-        "company that you tell by these, for whom you work",
+        "company that your addresses and forms tell",
         &["visitor_id"],
         &["contact"],
         &[],

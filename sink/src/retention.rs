@@ -20,7 +20,7 @@ use crate::migrate::MigrateError;
 /// The setting by which whole parts are deleted only.
 const WHOLE_PARTS: &str = "ttl_only_drop_parts";
 /// Tables with rows about people and page views that expire, and how many months more than hits they may keep. Merges of contacts, which
-/// are decisions, stay until they are removed.
+/// are decisions, stay until they are removed; what people tell of their company goes after the cards and links that tell it.
 const TABLES: [(&str, u32); 8] = [
     ("hits", 0),
     ("settled_sessions", 0),

@@ -197,8 +197,8 @@ impl Pass<'_> {
         for holding in OTHERS {
             self.delete(scope, &holding).await?;
         }
-        self.delete_merges(scope).await?;
-        self.delete_employers(scope).await?;
+        self.delete_settled(scope, &MERGES, scope.condition(&MERGES), settle::MERGES).await?;
+        self.delete_settled(scope, &EMPLOYERS, Some(scope.employers()), settle::EMPLOYERS).await?;
         self.check_alone(scope, found).await?;
         self.done(scope, Step::Others, &rows).await
     }
@@ -300,21 +300,20 @@ impl Pass<'_> {
         .await
     }
 
-    /// A settling that began before may write where a merge led, or that it leads nowhere any more: so it is waited for, too.
-    /// One that begins later finds nothing to tell.
-    async fn delete_merges(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
-        self.until_gone(scope, &MERGES, async || {
-            self.delete(scope, &MERGES).await?;
-            self.wait_for(settle::MERGES).await
-        })
-        .await
-    }
-
-    /// As with merges. Whose cards or links went may have told their company in these: what is left is settled again.
-    async fn delete_employers(&self, scope: &Scope<'_>) -> Result<(), ExecuteError> {
-        self.until_gone(scope, &EMPLOYERS, async || {
-            self.delete_where(&EMPLOYERS, &scope.employers()).await?;
-            self.wait_for(settle::EMPLOYERS).await
+    /// A settling that began before may write what rows told that are gone now: so it is waited for, too. One that begins later tells
+    /// what is left.
+    async fn delete_settled(
+        &self,
+        scope: &Scope<'_>,
+        holding: &Holding,
+        condition: Option<String>,
+        job: &str,
+    ) -> Result<(), ExecuteError> {
+        self.until_gone(scope, holding, async || {
+            if let Some(condition) = &condition {
+                self.delete_where(holding, condition).await?;
+            }
+            self.wait_for(job).await
         })
         .await
     }
