@@ -15,7 +15,8 @@
 //!    commits that list before it inserts, so that whoever has the partition next inserts the same ranges under the same
 //!    tokens: [`intents`] says why that makes each hit land exactly once, [`window`] for how long.
 //!
-//! [`outcome`] counts what became of each hit, [`metrics`] has the rest. [`run`](mod@run) puts the parts together.
+//! [`outcome`] counts what became of each hit, [`metrics`] has the rest; [`refreshes`] tells whether ClickHouse does what it is to do
+//! by itself. [`run`](mod@run) puts the parts together.
 //! [`audit`] holds the table against the topic. [`migrate`] brings the database to what this version needs, from the files in `migrations/`; [`statements`] takes them
 //! apart, [`engine`] what ClickHouse says of a table's engine. [`deadletters`] is what operators do with `hits.dead`, [`audiences`] what they do with audiences,
 //! [`views`] what they do with the tables that views fill.
@@ -48,6 +49,7 @@ pub mod options;
 pub mod outcome;
 pub mod pace;
 pub mod privacy;
+pub mod refreshes;
 pub mod retention;
 pub mod rooms;
 pub mod run;

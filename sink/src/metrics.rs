@@ -51,6 +51,7 @@ pub struct Metrics {
     /// Times that carrying out requests was disturbed.
     pub privacy_failures: IntCounter,
     lag: IntGaugeVec,
+    refresh_age: IntGaugeVec,
 }
 
 struct Maker<'registry>(&'registry Registry);
@@ -161,6 +162,10 @@ impl Metrics {
                 Opts::new("sink_consumer_lag_messages", "Messages after the committed offset"),
                 &["partition"],
             )?)?,
+            refresh_age: make.keep(IntGaugeVec::new(
+                Opts::new("sink_refresh_age_seconds", "Time since ClickHouse last refreshed a view to the end"),
+                &["view"],
+            )?)?,
         })
     }
 
@@ -187,6 +192,11 @@ impl Metrics {
         self.lag.with_label_values(&[partition.to_string()]).set(messages);
     }
 
+    /// Seconds since a view was last refreshed to the end.
+    pub fn set_refresh_age(&self, view: &str, seconds: i64) {
+        self.refresh_age.with_label_values(&[view]).set(seconds);
+    }
+
     /// The partition is another sink's now.
     pub fn forget_lag(&self, partition: i32) {
         // It may never have been told.
@@ -201,7 +211,9 @@ mod tests {
     #[test]
     fn the_readme_lists_exactly_these() {
         let registry = Registry::new();
-        Metrics::new(&registry).unwrap().set_lag(0, 0);
+        let metrics = Metrics::new(&registry).unwrap();
+        metrics.set_lag(0, 0);
+        metrics.set_refresh_age("settle_sessions", 0);
         let readme = include_str!("../README.md");
         service::documentation::check_metrics(readme, &registry, "sink_").unwrap();
     }

@@ -36,8 +36,8 @@ use crate::migrate::{MigrateError, Migrator};
 use crate::options::RunOptions;
 use crate::pace::Backoff;
 use crate::privacy::Executor;
-use crate::retention;
 use crate::window::Need;
+use crate::{refreshes, retention};
 
 /// How often ClickHouse is asked whether it is there.
 const PING: Duration = Duration::from_secs(5);
@@ -104,6 +104,8 @@ pub async fn run(options: RunOptions, instruments: Instruments, shutdown: Cancel
         let (is_first, ended) = (Arc::clone(&followed.is_first), ended.clone());
         tokio::task::spawn_blocking(move || executor.run(&is_first, &ended))
     });
+    let metrics = Arc::clone(&instruments.metrics);
+    tokio::spawn(ended.clone().run_until_cancelled_owned(refreshes::watch(clickhouse.clone(), metrics)));
     tokio::spawn(ended.clone().run_until_cancelled_owned(watch(
         clickhouse,
         Arc::clone(&loader),

@@ -12,5 +12,6 @@ mod loading;
 mod migrations;
 mod program;
 mod proxy;
+mod refreshes;
 mod support;
 mod views;
