@@ -148,14 +148,19 @@ struct Settling {
     processor: Duration,
 }
 
-fn ask(options: &Options, database: &Database, subjects: &Subjects) -> anyhow::Result<Vec<Measured>> {
-    let questions = questions::questions(subjects);
-    questions
-        .into_iter()
-        .map(|question| {
-            let measured = Measured::of(question, database, options.rounds);
-            eprintln!("{}: {:?}", measured.question.about, measured.answer);
-            Ok(measured)
-        })
-        .collect()
+fn ask(options: &Options, database: &Database, subjects: &Subjects) -> anyhow::Result<Asked> {
+    let before = questions::yardstick(database, options.rounds)?;
+    let measured = questions::questions(subjects).into_iter().map(|question| {
+        let measured = Measured::of(question, database, options.rounds);
+        eprintln!("{}: {:?}", measured.question.about, measured.answer);
+        measured
+    });
+    Ok(Asked { measured: measured.collect(), yardsticks: [before, questions::yardstick(database, options.rounds)?] })
+}
+
+/// All that was asked.
+struct Asked {
+    measured: Vec<Measured>,
+    /// What the yardstick took before and after.
+    yardsticks: [Duration; 2],
 }

@@ -8,7 +8,7 @@ use benches::behaviour::Database;
 use crate::cost::{Cost, Load};
 use crate::options::Options;
 use crate::questions::Measured;
-use crate::{Filled, Settling};
+use crate::{Asked, Filled, Settling};
 
 /// Bytes a hit may take on disk.
 const HITS_TARGET: f64 = 60.0;
@@ -137,30 +137,17 @@ impl Report {
     }
 
     /// How questions were answered.
-    pub fn questions(&mut self, all: &[Measured], waiting: u64) {
+    pub fn questions(&mut self, Asked { measured, yardsticks }: &Asked, waiting: u64) {
+        let [before, after] = yardsticks.map(milliseconds);
+        let yardstick = (yardsticks[0] + yardsticks[1]) / 2;
         let mut lines = vec![
             format!("Asked while {waiting} hits of the last minutes were not settled.\n"),
-            "| question | target, ms | median, ms | fastest, slowest | rows read | MB read | lines | |".to_owned(),
-            "|---|---|---|---|---|---|---|---|".to_owned(),
+            format!("The yardstick, a question that reads no table, took {before} ms before and {after} ms after.\n"),
+            "| question | target, ms | median, ms | fastest, slowest | yardsticks | rows read | MB read | lines | |"
+                .to_owned(),
+            "|---|---|---|---|---|---|---|---|---|".to_owned(),
         ];
-        for Measured { question, answer } in all {
-            let target = question.target.as_millis();
-            lines.push(match answer {
-                Ok(figures) => {
-                    let (first, last) = (figures.took.first(), figures.took.last());
-                    let [fastest, slowest] = [first, last].map(|time| milliseconds(time.copied().unwrap_or_default()));
-                    let median = milliseconds(figures.median());
-                    let (rows, bytes) = (figures.rows_read, figures.bytes_read as f64 / 1e6);
-                    let met = met(figures.median() <= question.target);
-                    let (about, count) = (question.about, figures.lines);
-                    format!("| {about} | {target} | {median} | {fastest}, {slowest} | {rows} | {bytes:.1} | {count} | {met} |")
-                }
-                Err(problem) => {
-                    let said: String = problem.chars().filter(|letter| *letter != '|' && *letter != '\n').take(300).collect();
-                    format!("| {} | {target} | | | | | | not answered: {said} |", question.about)
-                }
-            });
-        }
+        lines.extend(measured.iter().map(|measured| answered(measured, yardstick)));
         self.section("Questions", &lines);
     }
 
@@ -170,6 +157,27 @@ impl Report {
         match &options.output {
             Some(folder) => Ok(benches::results::write_section(folder, "behaviour", &self.text)?),
             None => Ok(()),
+        }
+    }
+}
+
+fn answered(Measured { question, answer }: &Measured, yardstick: Duration) -> String {
+    let (about, target) = (question.about, question.target.as_millis());
+    match answer {
+        Ok(figures) => {
+            let (first, last) = (figures.took.first(), figures.took.last());
+            let [fastest, slowest] = [first, last].map(|time| milliseconds(time.copied().unwrap_or_default()));
+            let median = milliseconds(figures.median());
+            let yardsticks = figures.median().as_secs_f64() / yardstick.as_secs_f64().max(f64::EPSILON);
+            let (rows, bytes, count) = (figures.rows_read, figures.bytes_read as f64 / 1e6, figures.lines);
+            let met = met(figures.median() <= question.target);
+            format!(
+                "| {about} | {target} | {median} | {fastest}, {slowest} | {yardsticks:.2} | {rows} | {bytes:.1} | {count} | {met} |"
+            )
+        }
+        Err(problem) => {
+            let said: String = problem.chars().filter(|letter| *letter != '|' && *letter != '\n').take(300).collect();
+            format!("| {about} | {target} | | | | | | | not answered: {said} |")
         }
     }
 }
