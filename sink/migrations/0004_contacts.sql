@@ -34,7 +34,9 @@ CREATE TABLE IF NOT EXISTS {database}.contact_cards{on_cluster}
     job_title String COMMENT 'Job title.',
     company String COMMENT 'Company.',
     address String COMMENT 'Mailing address.',
-    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1
+    inserted_at DateTime('UTC') MATERIALIZED now('UTC') CODEC(ZSTD(3)) COMMENT 'When it was inserted.',
+    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_insertion inserted_at TYPE minmax GRANULARITY 1
 )
 ENGINE = {engine}ReplacingMergeTree
 PARTITION BY toYYYYMM(submitted_at)
@@ -79,7 +81,9 @@ CREATE TABLE IF NOT EXISTS {database}.contact_links{on_cluster}
     evidence LowCardinality(String) COMMENT 'Kind of the hit that tells so; else whatever who inserted it writes.',
     linked_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') COMMENT 'When that was told: of several rows the newest counts.',
     hit_id UUID COMMENT 'Hit that tells so; zero where it was written by hand.',
-    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1
+    inserted_at DateTime('UTC') MATERIALIZED now('UTC') CODEC(ZSTD(3)) COMMENT 'When it was inserted.',
+    INDEX by_visitor visitor_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX by_insertion inserted_at TYPE minmax GRANULARITY 1
 )
 ENGINE = {engine}ReplacingMergeTree
 PARTITION BY toYYYYMM(linked_at)

@@ -22,9 +22,10 @@
 -- sets. What tells the company is one text, which is read and grouped by sooner than the seven columns that it is made of: it
 -- has few values, but for what a partner knows of single persons.
 --
--- What people tell of their company is settled each minute, as putting it together took a fifth of a question. It is told from
--- all cards and links each time, and what differs is written: so it does not matter when these came, were undone, expired or
--- were erased.
+-- What people tell of their company is settled each minute, as putting it together took a fifth of a question. It is told of those
+-- of whom a card, a link, a correction or a merge was inserted since the time before, however old these are, and written where it
+-- differs; once an hour, and after an erasure, of everybody, as some things change without a row: what expires, what is
+-- deleted by hand, and which mailboxes are free ones.
 --
 -- companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay the same.
 
@@ -238,7 +239,7 @@ CREATE TABLE IF NOT EXISTS {database}.settled_employers{on_cluster}
 (
     site LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Key of the site.',
     visitor_id String CODEC(ZSTD(3)) COMMENT 'Visitor of whom something is known.',
-    contact String CODEC(ZSTD(3)) COMMENT 'Contact whom the visitor is, one row for each, see contact_visitors; empty where there is none.',
+    contact String CODEC(ZSTD(3)) COMMENT 'Contact whom the visitor is, one row for each, see contact_visitors; empty where there is none. With an empty site: changed or all, of whom was settled.',
     visitor_number UInt64 MATERIALIZED cityHash64(visitor_id) COMMENT 'Number made of visitor_id, by which companies find it.',
     domain LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'As in contact_employers, the same in all rows of a visitor.',
     company LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'As in contact_companies, the same in all rows of a visitor.',
@@ -247,15 +248,32 @@ CREATE TABLE IF NOT EXISTS {database}.settled_employers{on_cluster}
 )
 ENGINE = {engine}ReplacingMergeTree(settled_at)
 ORDER BY (site, visitor_id, contact)
--- What is deleted too early is told again a minute later.
+-- What is deleted too early is told again within an hour.
 TTL toDate(settled_at) + INTERVAL 25 MONTH, toDate(settled_at) + INTERVAL 2 DAY DELETE WHERE is_gone
 SETTINGS min_age_to_force_merge_seconds = 3600
-COMMENT 'What visitors tell of their company, as it was found last: what companies are named by.';
+COMMENT 'What visitors tell of their company, as it was found last: what companies are named by. Rows with an empty site tell of a settling.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_employers{on_cluster}
 REFRESH EVERY 1 MINUTE APPEND TO {database}.settled_employers
 AS
 WITH
+    (SELECT (maxIf(settled_at, contact = 'all'), max(settled_at)) FROM {database}.settled_employers WHERE site = '') AS settlings,
+    -- Also where a clock that was put back says that it will be.
+    settlings.1 NOT BETWEEN now64(3, 'UTC') - INTERVAL 1 HOUR AND now64(3, 'UTC') AS is_of_all,
+    -- Rows are stamped when their insert begins, and seen when it ends, which takes no three minutes.
+    settlings.2 - INTERVAL 3 MINUTE AS since,
+    changed AS
+    (
+        SELECT site, visitor_id FROM {database}.contact_cards WHERE inserted_at >= since
+        UNION ALL
+        SELECT site, visitor_id FROM {database}.contact_links WHERE inserted_at >= since
+        UNION ALL
+        SELECT site, visitor_id FROM {database}.contact_cards
+        WHERE (site, contact) IN (SELECT site, contact FROM {database}.contact_cards WHERE source = 'correction' AND inserted_at >= since)
+        UNION ALL
+        SELECT site, visitor_id FROM {database}.contact_links
+        WHERE (site, contact) IN (SELECT site, contact FROM {database}.settled_merges WHERE settled_at >= since)
+    ),
     told AS
     (
         SELECT site, visitor_id, max(told_domain) AS domain, max(told_company) AS company, max(told_contacts) AS contacts
@@ -267,7 +285,7 @@ WITH
             SELECT site, visitor_id, '' AS told_domain, company AS told_company, [] AS told_contacts
             FROM {database}.contact_companies
         )
-        WHERE visitor_id != ''
+        WHERE visitor_id != '' AND (is_of_all OR (site, visitor_id) IN changed)
         GROUP BY site, visitor_id
         HAVING company != '' OR notEmpty(contacts)
     ),
@@ -279,7 +297,7 @@ WITH
         UNION ALL
         SELECT site, visitor_id, contact, domain, company, false AS is_told
         FROM {database}.settled_employers FINAL
-        WHERE NOT is_gone
+        WHERE NOT is_gone AND site != '' AND (is_of_all OR (site, visitor_id) IN changed)
     )
 SELECT
     site,
@@ -292,11 +310,13 @@ SELECT
 FROM both
 GROUP BY site, visitor_id, contact
 HAVING count() = 1 OR domain != anyIf(both.domain, NOT is_told) OR company != anyIf(both.company, NOT is_told)
+UNION ALL
+SELECT '', '', arrayJoin(if(is_of_all, ['changed', 'all'], ['changed'])), '', '', false, now64(3, 'UTC')
 SETTINGS
     max_threads = 1,
     os_threads_nice_value_query = 10,
     max_bytes_before_external_group_by = 500000000
-COMMENT 'Each minute, writes what visitors tell of their company, of those of whom it is another than before.';
+COMMENT 'Each minute, writes what visitors tell of their company, where it is another than before.';
 
 CREATE OR REPLACE VIEW {database}.companies{on_cluster}
 (

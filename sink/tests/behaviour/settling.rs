@@ -175,9 +175,10 @@ async fn employers_are_what_cards_and_links_tell_now() {
     let companies = || place.query("SELECT company, visitors, contacts FROM {database}.companies ORDER BY company");
     let telecom = |people| format!("example telecom ag\t{people}");
     let by_address = format!("{}\nsteel.example\t1\t['anna@steel.example']", telecom("2\t['ben@gmail.com']"));
-    let written = || place.query("SELECT count(), countIf(is_gone) FROM {database}.settled_employers FINAL");
+    let written =
+        || place.query("SELECT count(), countIf(is_gone) FROM {database}.settled_employers FINAL WHERE site != ''");
     assert_eq!((companies(), written()), (by_address.clone(), "2\t0".to_owned()));
-    let settled_at = || place.query("SELECT max(settled_at) FROM {database}.settled_employers");
+    let settled_at = || place.query("SELECT max(settled_at) FROM {database}.settled_employers WHERE site != ''");
     let before = settled_at();
     place.settle();
     assert_eq!(settled_at(), before);
@@ -199,4 +200,59 @@ async fn employers_are_what_cards_and_links_tell_now() {
     let of_ben =
         "SELECT contact, company FROM {database}.settled_employers FINAL WHERE visitor_id = 'ben' AND NOT is_gone";
     assert_eq!(place.query(of_ben), "ben@copper.example\tCopper Works");
+}
+
+/// Of whom nothing came, nothing is told; but once in an hour.
+#[tokio::test]
+async fn employers_are_settled_of_those_of_whom_something_came() {
+    let name = "employers_are_settled_of_those_of_whom_something_came";
+    let Some(stack) = local::database_or_skip(name) else { return };
+    let place = Place::migrated(stack, "something").await;
+    for visitor in ["anna", "ben", "cleo", "dora"] {
+        let row = format!("'shop', '{visitor}@{visitor}.example', '{visitor}'");
+        for (table, column, value) in [("contact_cards", "company", "First"), ("contact_links", "evidence", "form")] {
+            place.query(&format!(
+                "INSERT INTO {{database}}.{table} (site, contact, visitor_id, {column}, inserted_at) \
+                 SETTINGS insert_allow_materialized_columns = 1 VALUES ({row}, '{value}', now() - INTERVAL 1 DAY)"
+            ));
+        }
+    }
+    let told = || {
+        place.settle();
+        let rows = "SELECT visitor_id, contact, company FROM {database}.settled_employers FINAL \
+                    WHERE site != '' AND NOT is_gone ORDER BY visitor_id FORMAT CSV";
+        place.query(rows).replace('"', "")
+    };
+    let of_dora = "dora,dora@dora.example,First";
+    let of_all = "anna,anna@anna.example,First\nben,ben@ben.example,First\ncleo,cleo@cleo.example,First";
+    assert_eq!(told(), format!("{of_all}\n{of_dora}"));
+    // A correction, a merge, a link undone; and a row that is deleted by hand.
+    place.query(
+        "INSERT INTO {database}.contact_cards (site, contact, source, company) \
+         VALUES ('shop', 'anna@anna.example', 'correction', 'Second')",
+    );
+    place.query(
+        "INSERT INTO {database}.contact_merges (site, contact, merged_into) \
+         VALUES ('shop', 'ben@ben.example', 'benjamin@ben.example')",
+    );
+    place.query(
+        "INSERT INTO {database}.contact_links (site, contact, visitor_id, is_linked) \
+         VALUES ('shop', 'cleo@cleo.example', 'cleo', false)",
+    );
+    let delete = |visitor: &str| {
+        for table in ["contact_cards", "contact_links"] {
+            place.query(&format!("DELETE FROM {{database}}.{table} WHERE visitor_id = '{visitor}'"));
+        }
+    };
+    delete("dora");
+    let changed = "anna,anna@anna.example,Second\nben,benjamin@ben.example,First\ncleo,,First";
+    assert_eq!(told(), format!("{changed}\n{of_dora}"));
+    place.query("DELETE FROM {database}.settled_employers WHERE contact = 'all'");
+    assert_eq!(told(), changed);
+    // A clock that was put back since.
+    delete("anna");
+    place.query(
+        "INSERT INTO {database}.settled_employers (site, contact, settled_at) VALUES ('', 'all', now64(3) + INTERVAL 1 DAY)",
+    );
+    assert_eq!(told(), "ben,benjamin@ben.example,First\ncleo,,First");
 }
