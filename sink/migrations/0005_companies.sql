@@ -261,7 +261,7 @@ WITH
     -- Also where a clock that was put back says that it will be.
     settlings.1 NOT BETWEEN now64(3, 'UTC') - INTERVAL 1 HOUR AND now64(3, 'UTC') AS is_of_all,
     -- Rows are stamped when their insert begins, and seen when it ends, which takes no three minutes.
-    settlings.2 - INTERVAL 3 MINUTE AS since,
+    least(settlings.2, now64(3, 'UTC')) - INTERVAL 3 MINUTE AS since,
     changed AS
     (
         SELECT site, visitor_id FROM {database}.contact_cards WHERE inserted_at >= since

@@ -163,7 +163,10 @@ impl Metrics {
                 &["partition"],
             )?)?,
             refresh_age: make.keep(IntGaugeVec::new(
-                Opts::new("sink_refresh_age_seconds", "Time since ClickHouse last refreshed a view to the end"),
+                Opts::new(
+                    "sink_refresh_age_seconds",
+                    "Time since the last refresh of a view that came to its end began",
+                ),
                 &["view"],
             )?)?,
         })
@@ -192,7 +195,12 @@ impl Metrics {
         self.lag.with_label_values(&[partition.to_string()]).set(messages);
     }
 
-    /// Seconds since a view was last refreshed to the end.
+    /// What is known of how old views are is true no longer.
+    pub fn forget_refresh_ages(&self) {
+        self.refresh_age.reset();
+    }
+
+    /// Seconds since the last refresh of a view that came to its end began.
     pub fn set_refresh_age(&self, view: &str, seconds: i64) {
         self.refresh_age.with_label_values(&[view]).set(seconds);
     }

@@ -20,9 +20,9 @@ const LOOK: Duration = Duration::from_secs(20);
 pub struct Refreshed {
     /// The view.
     pub view: String,
-    /// Seconds since it was last refreshed to the end; where it never was, since ClickHouse was started or the view made.
+    /// Seconds since the last refresh that came to its end began; where none did, since ClickHouse was started or the view made.
     pub age: i64,
-    /// What the last attempt failed by; empty where it did not.
+    /// What the last attempt failed by, or `cancelled`; empty where it did not.
     pub exception: String,
 }
 
@@ -46,7 +46,9 @@ pub async fn ask(clickhouse: &ClickHouse) -> Result<Vec<Refreshed>, Fault> {
 pub async fn watch(clickhouse: ClickHouse, metrics: Arc<Metrics>) {
     let mut failing = HashSet::new();
     loop {
-        match ask(&clickhouse).await {
+        let answer = ask(&clickhouse).await;
+        metrics.forget_refresh_ages();
+        match answer {
             Ok(views) => {
                 views.iter().for_each(|view| metrics.set_refresh_age(&view.view, view.age));
                 failing = failures(views, &failing);
@@ -62,10 +64,10 @@ pub async fn watch(clickhouse: ClickHouse, metrics: Arc<Metrics>) {
     }
 }
 
-/// The views whose last attempt failed. Those that were not among them before are told of, without what ClickHouse says: a
+/// The views whose last attempt failed; one that was stopped has no code. Those that were not among them before are told of, without what ClickHouse says: a
 /// value may be in it.
 fn failures(views: Vec<Refreshed>, before: &HashSet<String>) -> HashSet<String> {
-    let failed: Vec<_> = views.into_iter().filter(|view| !view.exception.is_empty()).collect();
+    let failed: Vec<_> = views.into_iter().filter(|view| exception_code(&view.exception).is_some()).collect();
     for Refreshed { view, exception, .. } in failed.iter().filter(|failed| !before.contains(&failed.view)) {
         let code = exception_code(exception);
         tracing::warn!(view, code, "a view could not be refreshed; system.view_refreshes of ClickHouse says why");

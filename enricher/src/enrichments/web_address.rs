@@ -163,7 +163,8 @@ mod tests {
             Url::parse(&format!("https://{host}com/")).unwrap();
         }
         let parsing = ticks() - before - reading;
-        assert!(4 * reading <= parsing, "{reading} and {parsing} hundredths of a second");
+        // One start of the five that is parsed would take a fifth.
+        assert!(10 * reading <= parsing, "{reading} and {parsing} hundredths of a second");
     }
 
     #[test]

@@ -208,6 +208,7 @@ async fn employers_are_settled_of_those_of_whom_something_came() {
     let name = "employers_are_settled_of_those_of_whom_something_came";
     let Some(stack) = local::database_or_skip(name) else { return };
     let place = Place::migrated(stack, "something").await;
+    place.settle();
     for visitor in ["anna", "ben", "cleo", "dora"] {
         let row = format!("'shop', '{visitor}@{visitor}.example', '{visitor}'");
         for (table, column, value) in [("contact_cards", "company", "First"), ("contact_links", "evidence", "form")] {
@@ -225,6 +226,14 @@ async fn employers_are_settled_of_those_of_whom_something_came() {
     };
     let of_dora = "dora,dora@dora.example,First";
     let of_all = "anna,anna@anna.example,First\nben,ben@ben.example,First\ncleo,cleo@cleo.example,First";
+    assert_eq!(told(), "");
+    let all_settled = |ago: &str| {
+        place.query("DELETE FROM {database}.settled_employers WHERE contact = 'all'");
+        place.query(&format!(
+            "INSERT INTO {{database}}.settled_employers (site, contact, settled_at) VALUES ('', 'all', now64(3) - INTERVAL {ago})"
+        ));
+    };
+    all_settled("61 MINUTE");
     assert_eq!(told(), format!("{of_all}\n{of_dora}"));
     // A correction, a merge, a link undone; and a row that is deleted by hand.
     place.query(
@@ -247,12 +256,10 @@ async fn employers_are_settled_of_those_of_whom_something_came() {
     delete("dora");
     let changed = "anna,anna@anna.example,Second\nben,benjamin@ben.example,First\ncleo,,First";
     assert_eq!(told(), format!("{changed}\n{of_dora}"));
-    place.query("DELETE FROM {database}.settled_employers WHERE contact = 'all'");
+    all_settled("61 MINUTE");
     assert_eq!(told(), changed);
     // A clock that was put back since.
     delete("anna");
-    place.query(
-        "INSERT INTO {database}.settled_employers (site, contact, settled_at) VALUES ('', 'all', now64(3) + INTERVAL 1 DAY)",
-    );
+    all_settled("-1 DAY");
     assert_eq!(told(), "ben,benjamin@ben.example,First\ncleo,,First");
 }

@@ -155,7 +155,9 @@ fn ask(options: &Options, database: &Database, subjects: &Subjects) -> anyhow::R
         eprintln!("{}: {:?}", measured.question.about, measured.answer);
         measured
     });
-    Ok(Asked { measured: measured.collect(), yardsticks: [before, questions::yardstick(database, options.rounds)?] })
+    let measured = measured.collect();
+    let after = questions::yardstick(database, options.rounds)?;
+    Ok(Asked { measured, yardsticks: [before, after] })
 }
 
 /// All that was asked.
