@@ -1,7 +1,7 @@
 //! How long ago each view that ClickHouse refreshes by itself was refreshed. Of one that fails, is stopped or hangs, nobody else
 //! tells.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ pub async fn ask(clickhouse: &ClickHouse) -> Result<Vec<Refreshed>, Fault> {
 
 /// Keeps the metric right, for as long as it is polled.
 pub async fn watch(clickhouse: ClickHouse, metrics: Arc<Metrics>) {
-    let mut failing = HashSet::new();
+    let mut failing = HashMap::new();
     loop {
         let answer = ask(&clickhouse).await;
         metrics.forget_refresh_ages();
@@ -64,13 +64,13 @@ pub async fn watch(clickhouse: ClickHouse, metrics: Arc<Metrics>) {
     }
 }
 
-/// The views whose last attempt failed; one that was stopped has no code. Those that were not among them before are told of, without what ClickHouse says: a
-/// value may be in it.
-fn failures(views: Vec<Refreshed>, before: &HashSet<String>) -> HashSet<String> {
-    let failed: Vec<_> = views.into_iter().filter(|view| exception_code(&view.exception).is_some()).collect();
-    for Refreshed { view, exception, .. } in failed.iter().filter(|failed| !before.contains(&failed.view)) {
-        let code = exception_code(exception);
+/// The views whose last attempt failed, with ClickHouse's code; one that was stopped has none. Those that were not among them
+/// before are told of, without what ClickHouse says: a value may be in it.
+fn failures(views: Vec<Refreshed>, before: &HashMap<String, u32>) -> HashMap<String, u32> {
+    let failed = views.into_iter().filter_map(|told| Some((told.view, exception_code(&told.exception)?)));
+    let failed: HashMap<_, _> = failed.collect();
+    for (view, code) in failed.iter().filter(|(view, _)| !before.contains_key(*view)) {
         tracing::warn!(view, code, "a view could not be refreshed; system.view_refreshes of ClickHouse says why");
     }
-    failed.into_iter().map(|failed| failed.view).collect()
+    failed
 }

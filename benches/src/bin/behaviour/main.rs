@@ -150,12 +150,12 @@ struct Settling {
 
 fn ask(options: &Options, database: &Database, subjects: &Subjects) -> anyhow::Result<Asked> {
     let before = questions::yardstick(database, options.rounds)?;
-    let measured = questions::questions(subjects).into_iter().map(|question| {
+    let asked = questions::questions(subjects).into_iter().map(|question| {
         let measured = Measured::of(question, database, options.rounds);
         eprintln!("{}: {:?}", measured.question.about, measured.answer);
         measured
     });
-    let measured = measured.collect();
+    let measured = asked.collect();
     let after = questions::yardstick(database, options.rounds)?;
     Ok(Asked { measured, yardsticks: [before, after] })
 }
