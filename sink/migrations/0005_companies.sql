@@ -24,7 +24,7 @@
 --
 -- What people tell of their company is settled each minute, as putting it together took a fifth of a question. It is told of those
 -- of whom a card, a link, a correction or a merge was inserted since the time before, however old these are, and written where it
--- differs; once an hour, and after an erasure, of everybody, as some things change without a row: what expires, what is
+-- differs; once an hour, and where a row asks for it, as erasing writes one, of everybody, as some things change without a row: what expires, what is
 -- deleted by hand, and which mailboxes are free ones.
 --
 -- companies_between says the same as companies of fewer days and one site, and the rest of its text has to stay the same.
@@ -239,7 +239,7 @@ CREATE TABLE IF NOT EXISTS {database}.settled_employers{on_cluster}
 (
     site LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'Key of the site.',
     visitor_id String CODEC(ZSTD(3)) COMMENT 'Visitor of whom something is known.',
-    contact String CODEC(ZSTD(3)) COMMENT 'Contact whom the visitor is, one row for each, see contact_visitors; empty where there is none. With an empty site: changed or all, of whom was settled.',
+    contact String CODEC(ZSTD(3)) COMMENT 'Contact whom the visitor is, one row for each, see contact_visitors; empty where there is none. With an empty site: changed or all, of whom was settled, or asked, where all are to be.',
     visitor_number UInt64 MATERIALIZED cityHash64(visitor_id) COMMENT 'Number made of visitor_id, by which companies find it.',
     domain LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'As in contact_employers, the same in all rows of a visitor.',
     company LowCardinality(String) CODEC(ZSTD(3)) COMMENT 'As in contact_companies, the same in all rows of a visitor.',
@@ -251,17 +251,22 @@ ORDER BY (site, visitor_id, contact)
 -- What is deleted too early is told again within an hour.
 TTL toDate(settled_at) + INTERVAL 25 MONTH, toDate(settled_at) + INTERVAL 2 DAY DELETE WHERE is_gone
 SETTINGS min_age_to_force_merge_seconds = 3600
-COMMENT 'What visitors tell of their company, as it was found last: what companies are named by. Rows with an empty site tell of a settling.';
+COMMENT 'What visitors tell of their company, as it was found last: what companies are named by. Rows with an empty site tell of settling.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS {database}.settle_employers{on_cluster}
 REFRESH EVERY 1 MINUTE APPEND TO {database}.settled_employers
 AS
 WITH
-    (SELECT (maxIf(settled_at, contact = 'all'), max(settled_at)) FROM {database}.settled_employers WHERE site = '') AS settlings,
+    now64(3, 'UTC') AS now,
+    (
+        SELECT (maxIf(settled_at, contact = 'asked'), maxIf(settled_at, contact = 'all'), maxIf(settled_at, contact = 'changed'))
+        FROM {database}.settled_employers
+        WHERE site = ''
+    ) AS last,
     -- Also where a clock that was put back says that it will be.
-    settlings.1 NOT BETWEEN now64(3, 'UTC') - INTERVAL 1 HOUR AND now64(3, 'UTC') AS is_of_all,
+    last.1 >= last.2 OR last.2 NOT BETWEEN now - INTERVAL 1 HOUR AND now AS is_of_all,
     -- Rows are stamped when their insert begins, and seen when it ends, which takes no three minutes.
-    least(settlings.2, now64(3, 'UTC')) - INTERVAL 3 MINUTE AS since,
+    least(last.3, now) - INTERVAL 3 MINUTE AS since,
     changed AS
     (
         SELECT site, visitor_id FROM {database}.contact_cards WHERE inserted_at >= since
@@ -306,12 +311,12 @@ SELECT
     anyIf(both.domain, is_told) AS domain,
     anyIf(both.company, is_told) AS company,
     NOT max(is_told) AS is_gone,
-    now64(3, 'UTC') AS settled_at
+    now AS settled_at
 FROM both
 GROUP BY site, visitor_id, contact
 HAVING count() = 1 OR domain != anyIf(both.domain, NOT is_told) OR company != anyIf(both.company, NOT is_told)
 UNION ALL
-SELECT '', '', arrayJoin(if(is_of_all, ['changed', 'all'], ['changed'])), '', '', false, now64(3, 'UTC')
+SELECT '', '', arrayJoin(if(is_of_all, ['changed', 'all'], ['changed'])), '', '', false, now
 SETTINGS
     max_threads = 1,
     os_threads_nice_value_query = 10,

@@ -199,8 +199,8 @@ impl Pass<'_> {
         }
         self.delete_settled(scope, &MERGES, scope.condition(&MERGES), settle::MERGES).await?;
         self.delete_settled(scope, &EMPLOYERS, Some(scope.employers()), settle::EMPLOYERS).await?;
-        // What touched visitors still tell is settled with what everybody tells, as soon as nothing says that it was.
-        self.delete_where(&EMPLOYERS, "site = ''").await?;
+        // Touched visitors may still tell one, without anything that came.
+        self.execute(&settle::ask_for_all_employers(scope.database)).await?;
         self.check_alone(scope, found).await?;
         self.done(scope, Step::Others, &rows).await
     }

@@ -46,6 +46,8 @@ pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), 
         system(clickhouse, "START", job).await?;
     }
     refresh(clickhouse, MERGES).await?;
+    let asking = ask_for_all_employers(clickhouse.database());
+    clickhouse.execute(&asking).await.map_err(ViewsError::during("settling"))?;
     refresh(clickhouse, EMPLOYERS).await?;
     let mut before = None;
     loop {
@@ -63,6 +65,11 @@ pub async fn settle(clickhouse: &ClickHouse, tell: impl Fn(&str)) -> Result<(), 
         }
         before = Some(waiting);
     }
+}
+
+/// Has what everybody tells of their company settled next, not only what those tell of whom something came.
+pub(crate) fn ask_for_all_employers(database: &str) -> String {
+    format!("INSERT INTO {database}.settled_employers (site, contact, settled_at) VALUES ('', 'asked', now64(3))")
 }
 
 /// Stops what settles sessions, also where it is at work.
