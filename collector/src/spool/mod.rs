@@ -11,10 +11,12 @@
 //!   ([`Spool::holds`]); hits of other visitors go straight to Kafka meanwhile. So the spool empties even under load.
 //! * **Once**: what Kafka's client was given before it was spooled waits here until the client says what became of it, and is
 //!   then passed over or published ([`handed`]).
-//! * **Bounds**: bytes on disk, and age: what is older when its turn comes is not published any more, but counted.
+//! * **Bounds**: bytes on disk, and age: what is older when its turn comes is not published any more, but counted. A clock
+//!   that is put ahead meanwhile makes nothing older (`clock`).
 //! * **Full disk**: the requests get 503 and the collector is not ready; the writer tries the disk each second, and is
 //!   ready again when it takes a record.
 
+mod clock;
 pub mod handed;
 pub mod log;
 mod pending;
@@ -35,6 +37,7 @@ use tokio::sync::oneshot;
 use crate::SPOOL;
 use crate::assemble::now_milliseconds;
 use crate::metrics::Metrics;
+use clock::Clock;
 use handed::{Handed, Handover};
 use log::{AppendError, Bounds, Damage, Log, Position};
 use pending::Pending;
@@ -112,6 +115,7 @@ struct Shared<S: Storage> {
 #[derive(Clone)]
 pub struct Spool {
     appends: Sender<Append>,
+    clock: Clock,
     shared: Arc<Shared<Folder>>,
 }
 
@@ -156,7 +160,7 @@ impl Spool {
             .spawn(move || writing.write(&waiting))
             .map_err(|cause| SpoolError { path: shared.settings.path.clone(), cause })?;
         shared.health.met(SPOOL);
-        Ok(Self { appends, shared })
+        Ok(Self { appends, clock: Clock::start(now_milliseconds()), shared })
     }
 
     /// True where a hit under this key has to be spooled, since one before it still is.
@@ -198,7 +202,12 @@ impl Spool {
     /// What is to be published next; nothing when the spool is empty.
     #[must_use]
     pub fn next_step(&self) -> Option<Step> {
-        self.shared.next_step(now_milliseconds())
+        self.step_told(now_milliseconds())
+    }
+
+    /// That, where the machine's clock says so.
+    fn step_told(&self, told: i64) -> Option<Step> {
+        self.shared.next_step(self.clock.now(told))
     }
 
     /// Forgets what stands in front and is stored by Kafka's client: a later process, which does not know that, would publish

@@ -258,3 +258,13 @@ fn what_kafkas_client_has_stored_at_the_end_is_not_published_by_the_next_process
     spool.published(Step { messages: Vec::new(), stored: 0, expired: 0, keys: Vec::new(), to });
     assert_eq!(lock(&spool.log).front(), Position { segment: 2, offset: 0 });
 }
+
+#[tokio::test]
+async fn a_clock_that_is_put_ahead_expires_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { path: folder.path().to_owned(), bytes: 4000, age: Duration::from_secs(3600) };
+    let spool = Spool::start(settings, Arc::new(Metrics::new().unwrap()), Health::waiting_for(&[])).unwrap();
+    spool.append([(false, &b"a"[..], &b"a hit"[..])].into_iter(), None).await.unwrap();
+    let step = spool.step_told(now_milliseconds() + 100 * 3_600_000).unwrap();
+    assert_eq!((step.messages.len(), step.expired), (1, 0));
+}
